@@ -1,0 +1,26 @@
+# What a newcomer or a contributor types. Each target is short; what is longer has a script in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench conf ci
+
+help: ## says what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1 - /p' Makefile
+
+run: ## builds and starts the gateway and a model endpoint to try it on; Ctrl-C ends both
+	@scripts/quickstart
+
+test: check ## every check and every test
+	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace; fi
+
+check: ## form and lints only
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+bench: ## CPU time and latency beside a bare proxy and nginx, in one run
+	cargo run --release -p load-tests --bin bench
+
+conf: ## loads every configuration in conf/ as `run` would
+	cargo build --workspace --bin tollgate
+	for file in conf/*.toml conf/examples/*.toml; do "$${CARGO_TARGET_DIR:-target}"/debug/tollgate check --config $$file || exit; done
+
+ci: ## what the build server does
+	bash .ci/run

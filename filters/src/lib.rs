@@ -1,0 +1,19 @@
+//! Tollgate's policy. Pure and deterministic: no Pingora, no async, no clock, no randomness, no I/O.
+//!
+//! Reading order: `route` (which API, which operation) -> `auth` (whose key) -> `request` (what the body
+//! asks) -> `pattern` (which model) -> `sse`, `usage`, `answer` (what came back) -> `dimensions`
+//! (under which labels it counts).
+
+pub mod answer;
+pub mod auth;
+pub mod dimensions;
+pub mod expression;
+pub mod pattern;
+pub mod refusal;
+pub mod request;
+pub mod route;
+pub mod sse;
+pub mod time;
+pub mod tokens;
+pub mod units;
+pub mod usage;

@@ -1,0 +1,177 @@
+//! The top level of a JSON body: which fields are read, and where their values stand in it.
+//!
+//! One pass keeps spans and skips the rest. Whoever needs a value reads its span.
+//!
+//! Never here: what a field means.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::usage::lenient;
+
+/// The fields that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    Model,
+    Stream,
+    StreamOptions,
+    MaxTokens,
+    MaxCompletionTokens,
+    MaxOutputTokens,
+    User,
+    SafetyIdentifier,
+    N,
+    PreviousResponseId,
+    Conversation,
+    Messages,
+    Input,
+    Prompt,
+}
+
+impl Field {
+    const ALL: [(Field, &'static str); 14] = [
+        (Field::Model, "model"),
+        (Field::Stream, "stream"),
+        (Field::StreamOptions, "stream_options"),
+        (Field::MaxTokens, "max_tokens"),
+        (Field::MaxCompletionTokens, "max_completion_tokens"),
+        (Field::MaxOutputTokens, "max_output_tokens"),
+        (Field::User, "user"),
+        (Field::SafetyIdentifier, "safety_identifier"),
+        (Field::N, "n"),
+        (Field::PreviousResponseId, "previous_response_id"),
+        (Field::Conversation, "conversation"),
+        (Field::Messages, "messages"),
+        (Field::Input, "input"),
+        (Field::Prompt, "prompt"),
+    ];
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .find(|(_, known)| *known == name)
+            .map(|(field, _)| *field)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
+    /// Whether the gateway decides by it.
+    fn must_be_single(self) -> bool {
+        matches!(self, Field::Model | Field::Stream | Field::StreamOptions)
+    }
+}
+
+/// The body's top level.
+pub(super) struct Object<'a> {
+    /// By field; where one stands twice, the last.
+    pub(super) found: [Option<&'a RawValue>; Field::ALL.len()],
+    pub(super) duplicate: Option<Field>,
+    pub(super) is_empty: bool,
+}
+
+impl<'a> Object<'a> {
+    /// The value of a field, unless it is `null`.
+    pub(super) fn get(&self, field: Field) -> Option<&'a RawValue> {
+        self.found[field as usize].filter(|value| !is_null(value))
+    }
+
+    pub(super) fn text(&self, field: Field) -> Option<String> {
+        decoded(self.get(field)?).filter(|text: &String| !text.is_empty())
+    }
+
+    pub(super) fn count(&self, field: Field) -> Option<u64> {
+        let value = self.get(field)?;
+        lenient::count(&mut serde_json::Deserializer::from_str(value.get()))
+            .ok()
+            .flatten()
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        json.deserialize_map(ObjectVisitor)
+    }
+}
+
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Object<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut object = Object {
+            found: [None; Field::ALL.len()],
+            duplicate: None,
+            is_empty: true,
+        };
+        while let Some(Key(name)) = map.next_key()? {
+            object.is_empty = false;
+            let Some(field) = Field::named(&name) else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let earlier = object.found[field as usize].replace(map.next_value()?);
+            if earlier.is_some() && field.must_be_single() {
+                object.duplicate = object.duplicate.or(Some(field));
+            }
+        }
+        Ok(object)
+    }
+}
+
+/// A key without its escapes.
+pub(super) struct Key<'a>(pub(super) Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        json.deserialize_str(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<Self::Value, E> {
+        Ok(Key(Cow::Borrowed(key)))
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(Key(Cow::Owned(key.to_owned())))
+    }
+}
+
+pub(super) fn decoded<T: DeserializeOwned>(value: &RawValue) -> Option<T> {
+    serde_json::from_str(value.get()).ok()
+}
+
+pub(super) fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
+}
+
+/// Where a part of the text stands in it.
+pub(super) fn span(text: &str, part: &str) -> Range<usize> {
+    let start = part.as_ptr() as usize - text.as_ptr() as usize;
+    start..start + part.len()
+}
+
+/// The place after the brace that opens the object. Only whitespace can stand before it.
+pub(super) fn after_brace(text: &str) -> usize {
+    text.len() - text.trim_ascii_start().len() + 1
+}

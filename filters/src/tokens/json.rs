@@ -1,0 +1,265 @@
+//! A JSON value that keeps the order of its members and borrows its strings from the body.
+//!
+//! Why not `serde_json::Value`: it sorts members, and the order of a schema's properties decides what the
+//! model is shown; and it copies every string, of which an image in a body is megabytes long.
+//!
+//! Nesting is bounded by `serde_json` (128 levels), so functions here may recurse. Never panics.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// One JSON value.
+#[derive(Debug)]
+pub(super) enum Node<'a> {
+    Null,
+    Bool(bool),
+    Number(serde_json::Number),
+    Text(Cow<'a, str>),
+    List(Vec<Node<'a>>),
+    Object(Vec<(Cow<'a, str>, Node<'a>)>),
+}
+
+/// Reads a whole body. `None`: not JSON, or nested too deep.
+pub(super) fn parse(body: &[u8]) -> Option<Node<'_>> {
+    serde_json::from_slice(body).ok()
+}
+
+impl<'a> Node<'a> {
+    /// The member of that name, `null` included; the last one where it is written twice.
+    pub(super) fn member(&self, name: &str) -> Option<&Node<'a>> {
+        let mut members = self.members().iter().rev();
+        members.find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// The member of that name, unless it is `null`.
+    pub(super) fn get(&self, name: &str) -> Option<&Node<'a>> {
+        self.member(name)
+            .filter(|value| !matches!(value, Node::Null))
+    }
+
+    /// The member of that name, if it is a text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(Node::as_text)
+    }
+
+    /// The items of the member of that name; none if it isn't a list.
+    pub(super) fn list(&self, name: &str) -> &[Node<'a>] {
+        self.get(name).map_or(&[], Node::items)
+    }
+
+    /// This value, if it is a text.
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match self {
+            Node::Text(text) => Some(text),
+            Node::Null | Node::Bool(_) | Node::Number(_) | Node::List(_) | Node::Object(_) => None,
+        }
+    }
+
+    /// The items of a list; none of anything else.
+    pub(super) fn items(&self) -> &[Node<'a>] {
+        match self {
+            Node::List(items) => items,
+            Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) | Node::Object(_) => &[],
+        }
+    }
+
+    /// The members of an object, in the order they were written; none of anything else.
+    pub(super) fn members(&self) -> &[(Cow<'a, str>, Node<'a>)] {
+        match self {
+            Node::Object(members) => members,
+            Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) | Node::List(_) => &[],
+        }
+    }
+
+    /// This value as JSON without any space.
+    pub(super) fn compact(&self) -> String {
+        let mut out = String::new();
+        self.write(Spacing::Compact, |_, _| true, &mut out);
+        out
+    }
+
+    /// Writes this value as JSON, leaving out the members that `keep` refuses.
+    pub(super) fn write(&self, spacing: Spacing, keep: Keep, out: &mut String) {
+        match self {
+            Node::Null => out.push_str("null"),
+            Node::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Node::Number(number) => out.push_str(&number.to_string()),
+            Node::Text(text) => write_text(text, out),
+            Node::List(items) => {
+                out.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    out.push_str(if index > 0 { spacing.comma() } else { "" });
+                    item.write(spacing, keep, out);
+                }
+                out.push(']');
+            }
+            Node::Object(members) => {
+                out.push('{');
+                let kept = members.iter().filter(|(key, value)| keep(key, value));
+                for (index, (key, value)) in kept.enumerate() {
+                    out.push_str(if index > 0 { spacing.comma() } else { "" });
+                    write_text(key, out);
+                    out.push_str(spacing.colon());
+                    value.write(spacing, keep, out);
+                }
+                out.push('}');
+            }
+        }
+    }
+}
+
+/// Whether a member is written.
+pub(super) type Keep = fn(&str, &Node<'_>) -> bool;
+
+/// Whether written JSON has a space after `,` and `:`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spacing {
+    Compact,
+    Spaced,
+}
+
+impl Spacing {
+    fn comma(self) -> &'static str {
+        match self {
+            Spacing::Compact => ",",
+            Spacing::Spaced => ", ",
+        }
+    }
+
+    fn colon(self) -> &'static str {
+        match self {
+            Spacing::Compact => ":",
+            Spacing::Spaced => ": ",
+        }
+    }
+}
+
+fn write_text(text: &str, out: &mut String) {
+    let quoted =
+        serde_json::to_string(text).expect("a text is always written: no map, no number, no I/O");
+    out.push_str(&quoted);
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Node<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node<'de>, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node<'de>, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node<'de>, E> {
+        Ok(Node::Number(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node<'de>, E> {
+        Ok(Node::Number(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node<'de>, E> {
+        Ok(serde_json::Number::from_f64(value).map_or(Node::Null, Node::Number))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Node<'de>, E> {
+        Ok(Node::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node<'de>, E> {
+        Ok(Node::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node<'de>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node<'de>, A::Error> {
+        let mut object = Vec::new();
+        while let Some((Key(key), value)) = members.next_entry()? {
+            object.push((key, value));
+        }
+        Ok(Node::Object(object))
+    }
+}
+
+/// A member's name. `Cow` by itself would always be copied.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a member's name")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Owned(text.to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn written(body: &str, spacing: Spacing) -> String {
+        let mut out = String::new();
+        parse(body.as_bytes())
+            .unwrap()
+            .write(spacing, |_, _| true, &mut out);
+        out
+    }
+
+    #[test]
+    fn order_and_values_are_kept() {
+        let body = r#"{"z":[1,-2,1.5,null,true],"a":{"q\"\n":"ü"},"m":[]}"#;
+        assert_eq!(written(body, Spacing::Compact), body);
+        assert_eq!(
+            written(r#"{"a":[1,2]}"#, Spacing::Spaced),
+            r#"{"a": [1, 2]}"#
+        );
+    }
+
+    #[test]
+    fn the_last_of_two_members_counts() {
+        let node = parse(br#"{"a":1,"a":"x"}"#).unwrap();
+        assert_eq!(node.text("a"), Some("x"));
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        assert!(parse("[".repeat(100_000).as_bytes()).is_none());
+    }
+}

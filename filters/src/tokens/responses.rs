@@ -1,0 +1,90 @@
+//! Reads the body of a response request into a `Conversation`.
+//!
+//! The instructions are a system message; an input that is a text is one user message. Calls and their
+//! results stand beside the messages in the input and become messages.
+//!
+//! Never looks a stored conversation or a stored prompt up: such a request is counted without it, and the
+//! estimate says that it isn't certain.
+
+use super::chat::{call, choice, function, schema};
+use super::conversation::{Conversation, Interface, Message};
+use super::json::Node;
+use super::tools::Function;
+
+/// `None`: neither an input nor instructions, nor anything stored that stands for them.
+pub(super) fn conversation<'a>(body: &'a Node<'a>) -> Option<Conversation<'a>> {
+    let stored = ["previous_response_id", "conversation", "prompt"]
+        .iter()
+        .any(|name| body.get(name).is_some());
+    let mut messages: Vec<Message<'a>> = Vec::new();
+    let instructions = body
+        .get("instructions")
+        .filter(|text| text.as_text() != Some(""));
+    messages.extend(instructions.map(|text| plain("system", text)));
+    let mut complete = !stored;
+    match body.get("input") {
+        Some(Node::List(items)) => {
+            for item in items {
+                let read = message(item);
+                complete &= read.is_some();
+                messages.extend(read);
+            }
+        }
+        Some(input) => messages.push(plain("user", input)),
+        None => {}
+    }
+    if messages.is_empty() && !stored {
+        return None;
+    }
+    let tools = body.list("tools");
+    let functions: Vec<Function<'a>> = tools
+        .iter()
+        .filter(|tool| is_function(tool))
+        .map(function)
+        .collect();
+    let format = body.get("text").and_then(|text| text.get("format"));
+    Some(Conversation {
+        interface: Interface::Responses,
+        messages,
+        complete: complete && functions.len() == tools.len(),
+        functions,
+        choice: choice(body.get("tool_choice")),
+        schema: format.and_then(|format| schema(format, format)),
+    })
+}
+
+/// Any other tool is built in, and its text is hidden.
+fn is_function(tool: &Node<'_>) -> bool {
+    tool.text("type") == Some("function")
+}
+
+fn plain<'a>(role: &'a str, content: &'a Node<'a>) -> Message<'a> {
+    Message {
+        role,
+        content: Some(content),
+        ..Message::default()
+    }
+}
+
+/// One item of the input. `None`: an item whose cost can't be known.
+fn message<'a>(item: &'a Node<'a>) -> Option<Message<'a>> {
+    let id = item.text("call_id");
+    match item.text("type").unwrap_or("message") {
+        "function_call" => Some(Message {
+            role: "assistant",
+            calls: vec![call(id, item)],
+            ..Message::default()
+        }),
+        "function_call_output" => Some(Message {
+            role: "tool",
+            content: item.get("output"),
+            answers: id,
+            ..Message::default()
+        }),
+        "message" => Some(plain(
+            item.text("role").unwrap_or_default(),
+            item.get("content")?,
+        )),
+        _ => None,
+    }
+}

@@ -1,0 +1,464 @@
+//! Holds the token counts to another implementation of the encodings, and to bodies made to do harm.
+//!
+//! What providers reported is in `token_recordings`.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use filters::route::Shape;
+use filters::tokens::{Encoding, completion, prompt};
+use proptest::prelude::*;
+
+// ---- the fast crate against the reference
+
+/// Whole texts that a tokenizer may be given without pieces.
+fn reference(encoding: Encoding, text: &str) -> u64 {
+    let tokenizer = match encoding {
+        Encoding::O200k => tiktoken_rs::o200k_base_singleton(),
+        Encoding::Cl100k => tiktoken_rs::cl100k_base_singleton(),
+        Encoding::P50k => tiktoken_rs::p50k_base_singleton(),
+        Encoding::R50k => tiktoken_rs::r50k_base_singleton(),
+    };
+    tokenizer.encode_ordinary(text).len() as u64
+}
+
+const ENCODINGS: [Encoding; 4] = [
+    Encoding::O200k,
+    Encoding::Cl100k,
+    Encoding::P50k,
+    Encoding::R50k,
+];
+
+/// Mixtures of what splits texts: words, digits, scripts, white space, marks, special tokens, anything.
+fn text() -> impl Strategy<Value = String> {
+    let fragment = prop_oneof![
+        "[a-z]{1,12}",
+        "[A-Z][a-z]{0,8}('(s|t|re|ve|m|ll|d|S|T))?",
+        "[0-9]{1,9}",
+        "[ \t\r\n]{1,12}",
+        "[ -/:-@\\[-`{-~]{1,6}",
+        "[\u{4E00}-\u{4FFF}\u{3041}-\u{3096}。、！]{1,8}",
+        "[\u{AC00}-\u{ADFF}]{1,6}",
+        "[а-яё]{1,10}",
+        "[\u{1F600}-\u{1F64F}\u{200D}\u{FE0F}\u{300}-\u{310}]{1,4}",
+        Just("<|endoftext|><|im_start|>".to_owned()),
+        any::<String>(),
+    ];
+    prop::collection::vec(fragment, 0..40)
+        .prop_map(|fragments| fragments.concat())
+        // A known difference, described in `encoding`.
+        .prop_filter("'ſ", |text| !text.contains("'ſ"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn short_texts_count_as_the_reference_counts_them(text in text()) {
+        for encoding in ENCODINGS {
+            prop_assert_eq!(encoding.count(&text), reference(encoding, &text), "{:?}", encoding);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Words keep every cut between two pre-tokens, so that not one token may differ.
+    #[test]
+    fn long_texts_count_as_if_they_were_never_cut(parts in prop::collection::vec((text(), "[a-z]{2,9} [a-z]{2,9}, "), 60..120)) {
+        let text: String = parts.into_iter().map(|(text, words)| text + &words).collect();
+        for encoding in ENCODINGS {
+            prop_assert_eq!(encoding.count(&text), reference(encoding, &text), "{:?}", encoding);
+        }
+    }
+
+    /// Runs that nothing splits are cut anywhere. Each cut may cost two tokens.
+    #[test]
+    fn unbroken_runs_differ_by_two_tokens_a_cut(run in prop_oneof![Just(" "), Just("\n"), Just("\t"), Just("a"), Just("7"), Just("_"), Just(" \n"), Just("漢")], length in 1_000_usize..30_000, tail in "[a-z]{0,4}") {
+        let text = run.repeat(length / run.len()) + &tail;
+        let cuts = text.len() as u64 / 4096 + 1;
+        for encoding in ENCODINGS {
+            let (counted, exact) = (encoding.count(&text), reference(encoding, &text));
+            prop_assert!(counted.abs_diff(exact) <= 2 * cuts, "{:?}: {} for {}", encoding, counted, exact);
+        }
+    }
+}
+
+#[test]
+fn a_million_spaces_panic_nowhere() {
+    for text in [" ".repeat(1_100_000) + "x", "\n".repeat(1_100_000) + "x"] {
+        for encoding in ENCODINGS {
+            assert!(encoding.count(&text) > 0);
+        }
+    }
+}
+
+#[test]
+fn a_megabyte_of_anything_takes_linear_time() {
+    let seconds = |encoding: Encoding, text: &str| {
+        let started = std::time::Instant::now();
+        encoding.count(text);
+        started.elapsed().as_secs_f64()
+    };
+    for unit in ["a", " ", "_", "7", "漢", "\u{300}", "👨‍👩‍👧", "qXv9/+"] {
+        let long = unit.repeat(1_000_000 / unit.len());
+        let short = unit.repeat(100_000 / unit.len());
+        for encoding in [Encoding::O200k, Encoding::Cl100k] {
+            seconds(encoding, "warm");
+            let best = |text: &str| {
+                (0..3)
+                    .map(|_| seconds(encoding, text))
+                    .fold(f64::MAX, f64::min)
+            };
+            let ratio = best(&long) / best(&short);
+            println!("{encoding:?} {unit:?}: 1 MB takes {ratio:.1} times what 100 KB takes");
+            // Ten would be linear. A quadratic one would take a hundred.
+            assert!(ratio < 40.0, "{encoding:?} {unit:?}: {ratio}");
+        }
+    }
+}
+
+// ---- what a request costs beyond its texts
+
+fn tokens(model: &str, shape: Shape, body: &str) -> u64 {
+    let estimate = prompt(model, shape, body.as_bytes()).unwrap();
+    assert!(estimate.certain, "{body}");
+    estimate.tokens
+}
+
+#[test]
+fn a_message_costs_its_role_and_marks_beside_its_text() {
+    let chat = r#"{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hello there!","name":"ann"}]}"#;
+    let texts = |encoding: Encoding| {
+        ["system", "Be brief.", "user", "Hello there!", "ann"]
+            .iter()
+            .map(|text| encoding.count(text))
+            .sum::<u64>()
+    };
+    assert_eq!(
+        tokens("gpt-4", Shape::Chat, chat),
+        texts(Encoding::Cl100k) + 3 + 3 + 1 + 3
+    );
+    assert_eq!(
+        tokens("gpt-4o", Shape::Chat, chat),
+        texts(Encoding::O200k) + 3 + 3 + 1 + 3
+    );
+    assert_eq!(
+        tokens("gpt-5", Shape::Chat, chat),
+        texts(Encoding::O200k) + 3 + 3 + 1 + 2
+    );
+}
+
+#[test]
+fn a_response_request_costs_what_the_same_chat_costs() {
+    let chat = r#"{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hello!"}]}"#;
+    let response = r#"{"instructions":"Be brief.","input":"Hello!"}"#;
+    let listed = r#"{"instructions":"Be brief.","input":[{"role":"user","content":[{"type":"input_text","text":"Hello!"}]}]}"#;
+    for model in ["gpt-4o", "o3"] {
+        let expected = tokens(model, Shape::Chat, chat);
+        assert_eq!(tokens(model, Shape::Responses, response), expected);
+        assert_eq!(tokens(model, Shape::Responses, listed), expected);
+    }
+}
+
+#[test]
+fn inputs_cost_their_tokens_and_nothing_else() {
+    let model = "text-embedding-3-small";
+    let count = |text| Encoding::Cl100k.count(text);
+    assert_eq!(
+        tokens(model, Shape::Embeddings, r#"{"input":"one two"}"#),
+        count("one two")
+    );
+    assert_eq!(
+        tokens(model, Shape::Embeddings, r#"{"input":["one","two three"]}"#),
+        count("one") + count("two three")
+    );
+    assert_eq!(tokens(model, Shape::Embeddings, r#"{"input":[7,8,9]}"#), 3);
+    assert_eq!(
+        tokens(model, Shape::Embeddings, r#"{"input":[[7,8],[9]]}"#),
+        3
+    );
+    assert_eq!(
+        tokens(
+            "davinci-002",
+            Shape::Completions,
+            r#"{"prompt":"one","suffix":"two"}"#
+        ),
+        count("one") + count("two")
+    );
+}
+
+#[test]
+fn what_is_not_in_the_request_makes_an_estimate_uncertain() {
+    let chat = |part: &str| format!(r#"{{"messages":[{{"role":"user","content":[{part}]}}]}}"#);
+    let uncertain = [
+        (
+            "gpt-4o",
+            Shape::Chat,
+            chat(r#"{"type":"image_url","image_url":{"url":"https://x/y.png"}}"#),
+        ),
+        (
+            "gpt-4o",
+            Shape::Chat,
+            chat(r#"{"type":"file","file":{"file_id":"f"}}"#),
+        ),
+        (
+            "my-deployment",
+            Shape::Chat,
+            chat(r#"{"type":"text","text":"x"}"#),
+        ),
+        (
+            "gpt-4o",
+            Shape::Responses,
+            r#"{"input":"x","previous_response_id":"r"}"#.to_owned(),
+        ),
+        (
+            "gpt-4o",
+            Shape::Responses,
+            r#"{"input":"x","tools":[{"type":"web_search"}]}"#.to_owned(),
+        ),
+    ];
+    for (model, shape, body) in uncertain {
+        let estimate = prompt(model, shape, body.as_bytes()).unwrap();
+        assert!(!estimate.certain, "{body}");
+        assert!(estimate.tokens > 0, "{body}");
+    }
+}
+
+#[test]
+fn a_special_token_in_a_message_is_text() {
+    let of = |text: &str| {
+        tokens(
+            "gpt-4o",
+            Shape::Chat,
+            &format!(r#"{{"messages":[{{"role":"user","content":"{text}"}}]}}"#),
+        )
+    };
+    assert_eq!(of("<|endoftext|>") - of(""), 7);
+}
+
+#[test]
+fn a_completion_costs_its_texts() {
+    let texts = ["Hello there!", "get_weather", "{}"];
+    let expected: u64 = texts.iter().map(|text| Encoding::O200k.count(text)).sum();
+    assert_eq!(
+        completion("gpt-4o", Shape::Chat, texts.into_iter()),
+        expected
+    );
+    assert_eq!(
+        completion("gpt-4o", Shape::Embeddings, texts.into_iter()),
+        0
+    );
+}
+
+// ---- bodies that nobody should send
+
+/// Any JSON, with the members that an estimator looks for at any place.
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    use serde_json::{Value, json};
+    const NAMES: &[&str] = &[
+        "messages",
+        "role",
+        "content",
+        "type",
+        "text",
+        "image_url",
+        "url",
+        "detail",
+        "input_audio",
+        "data",
+        "tools",
+        "function",
+        "functions",
+        "name",
+        "description",
+        "parameters",
+        "properties",
+        "required",
+        "$defs",
+        "$ref",
+        "anyOf",
+        "enum",
+        "items",
+        "default",
+        "tool_calls",
+        "id",
+        "tool_call_id",
+        "arguments",
+        "tool_choice",
+        "response_format",
+        "json_schema",
+        "schema",
+        "input",
+        "instructions",
+        "prompt",
+        "suffix",
+        "output",
+        "format",
+    ];
+    const TEXTS: &[&str] = &[
+        "",
+        "function",
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "developer",
+        "text",
+        "image_url",
+        "input_audio",
+        "json_schema",
+        "array",
+        "object",
+        "string",
+        "#/$defs/type",
+        "$ref",
+        "none",
+        "{\"a\": [1]}",
+        "function_call",
+        "function_call_output",
+        "message",
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg",
+        "data:image/gif;base64,R0lG",
+        "ſ'ſ",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop::sample::select(TEXTS).prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    let value = leaf.prop_recursive(6, 96, 6, |inner| {
+        let member = (prop::sample::select(NAMES), inner.clone());
+        prop_oneof![
+            prop::collection::vec(inner, 0..4).prop_map(Value::from),
+            prop::collection::vec(member, 0..6).prop_map(|members| {
+                members
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect::<Value>()
+            }),
+        ]
+    });
+    (value.clone(), value.clone(), value).prop_map(|(first, second, whole)| match &whole {
+        Value::Array(items) => json!({"messages": [first], "input": [second], "tools": items, "prompt": items}),
+        Value::Object(_) => json!({"messages": [whole], "input": whole, "tools": [{"type": "function", "function":
+            {"name": "f", "parameters": {"properties": first, "$defs": second}}}], "response_format": second}),
+        _ => whole,
+    })
+}
+
+const SHAPES: [Shape; 5] = [
+    Shape::Chat,
+    Shape::Completions,
+    Shape::Embeddings,
+    Shape::Responses,
+    Shape::Other,
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_body_panics(body in json(), model in prop::sample::select(&["gpt-4o", "gpt-4", "gpt-5-mini", "o3", "davinci", "?"][..])) {
+        for shape in SHAPES {
+            prompt(model, shape, body.to_string().as_bytes());
+        }
+    }
+}
+
+#[test]
+fn bodies_that_are_not_requests_have_no_estimate() {
+    for body in [
+        "",
+        "{",
+        "null",
+        "[]",
+        "{}",
+        "\"x\"",
+        "{\"messages\":1}",
+        "\u{FEFF}{}",
+    ] {
+        for shape in SHAPES {
+            assert_eq!(prompt("gpt-4o", shape, body.as_bytes()), None, "{body}");
+        }
+    }
+}
+
+/// Each of these is about a megabyte and made to be slow. In an optimised build they take under a second; the
+/// bound leaves room for a slow machine without optimisation, and a quadratic step would take hours.
+#[test]
+fn a_megabyte_made_to_be_slow_is_counted_soon() {
+    let many = |count: usize, item: &dyn Fn(usize) -> String| {
+        (0..count).map(item).collect::<Vec<_>>().join(",")
+    };
+    let tool = |parameters: String| {
+        format!(
+            r#"{{"messages":[],"tools":[{{"type":"function","function":{{"name":"f","parameters":{parameters}}}}}]}}"#
+        )
+    };
+    let wide = many(30_000, &|index| format!(r#""k{index}":{{}}"#));
+    let references = many(15_000, &|index| {
+        format!(r##""p{index}":{{"$ref":"#/$defs/w"}}"##)
+    });
+    let pairs = many(24, &|index| {
+        let next = format!(r##"{{"$ref":"#/$defs/d{}"}}"##, index + 1);
+        format!(r#""d{index}":{{"properties":{{"a":{next},"b":{next}}}}}"#)
+    });
+    let bodies = [
+        tool(format!(
+            r#"{{"properties":{{{references}}},"$defs":{{"w":{{{wide}}}}}}}"#
+        )),
+        tool(format!(
+            r#"{{"properties":{{{references}}},"$defs":{{"w":{{"required":[{}],"properties":{{"a":{{}}}}}}}}}}"#,
+            many(80_000, &|index| format!("\"{index}\""))
+        )),
+        tool(format!(
+            r##"{{"properties":{{"a":{{"$ref":"#/$defs/d0"}}}},"$defs":{{{pairs}}}}}"##
+        )),
+        tool(format!(
+            r#"{{"properties":{{"a":{{"type":[{}],{wide}}}}}}}"#,
+            many(50_000, &|_| "\"array\"".to_owned())
+        )),
+        tool(format!(
+            r#"{{"properties":{{"a":{{"description":"{}","type":[{}]}}}}}}"#,
+            "x ".repeat(250_000),
+            many(50_000, &|_| "\"null\"".to_owned())
+        )),
+        format!(
+            r#"{{"messages":[{}]}}"#,
+            many(20_000, &|index| format!(
+                r#"{{"role":"tool","tool_call_id":"{index}","tool_calls":[{{"id":"{index}"}}]}}"#
+            ))
+        ),
+        format!(
+            r#"{{"messages":[{{"role":"assistant","tool_calls":[{}]}}]}}"#,
+            many(20_000, &|index| format!(
+                r#"{{"id":"{index}","function":{{"arguments":"[[[["}}}}"#
+            ))
+        ),
+        format!(r#"{{"messages":[{{{wide},"role":"user"}}]}}"#),
+        format!(
+            r#"{{"messages":[{{"role":"user","content":"{}x"}}]}}"#,
+            " ".repeat(1_100_000)
+        ),
+        format!(
+            r#"{{"messages":{}1{}}}"#,
+            "[".repeat(500_000),
+            "]".repeat(500_000)
+        ),
+    ];
+    for body in &bodies {
+        let started = std::time::Instant::now();
+        let estimate = prompt("gpt-4o", Shape::Chat, body.as_bytes());
+        println!(
+            "{} bytes, {:?}: {estimate:?} {}",
+            body.len(),
+            started.elapsed(),
+            &body[..60]
+        );
+        assert!(started.elapsed().as_secs() < 60);
+    }
+}

@@ -1,0 +1,62 @@
+//! `/status`: what is configured and what it is doing, as JSON. Names and states only.
+
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::config::plan::{Backend, Pool, SubscriptionState};
+use crate::state::State;
+
+/// The document.
+pub fn json(state: &State) -> Value {
+    let plan = state.plan.load();
+    let subscriptions = plan.subscriptions.iter().map(|subscription| {
+        json!({
+            "name": subscription.name.as_ref(),
+            "product": subscription.product.as_ref().map(|product| product.name.as_ref()),
+            "state": match subscription.state {
+                SubscriptionState::Active => "active",
+                SubscriptionState::Suspended => "suspended",
+            },
+        })
+    });
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "time": clock::unix_seconds(),
+        "gateway": { "id": plan.gateway.id, "location": plan.gateway.location },
+        "configuration": {
+            "revision": plan.revision,
+            "source": plan.source,
+            "loaded_at": plan.loaded_at,
+        },
+        "in_flight": state.in_flight(),
+        "buffered_bytes": state.bodies.held_bytes(),
+        "apis": plan.apis.iter().map(|api| json!({
+            "name": api.name.as_ref(),
+            "path": api.path,
+            "schema": api.schema.as_str(),
+        })).collect::<Vec<_>>(),
+        "backends": plan.backends.iter().map(|backend| of_backend(backend)).collect::<Vec<_>>(),
+        "pools": plan.pools.iter().map(|pool| of_pool(pool)).collect::<Vec<_>>(),
+        "subscriptions": subscriptions.collect::<Vec<_>>(),
+        "redis": Value::Null,
+    })
+}
+
+fn of_backend(backend: &Backend) -> Value {
+    json!({
+        "name": backend.name.as_ref(),
+        "host": backend.url.authority,
+        "state": "closed",
+    })
+}
+
+fn of_pool(pool: &Pool) -> Value {
+    let members = pool.members.iter().map(|member| {
+        json!({
+            "backend": member.backend.name.as_ref(),
+            "priority": member.priority,
+            "weight": member.weight,
+        })
+    });
+    json!({ "name": pool.name.as_ref(), "members": members.collect::<Vec<_>>() })
+}

@@ -1,0 +1,150 @@
+//! Reads a request body whole, within a bound and under one byte budget for all requests at once.
+//!
+//! One copy is made however often the body is sent: a body that arrives in one read isn't copied at all,
+//! a longer one is gathered once, and every attempt sends slices of it. A body of stated length reserves
+//! it before it is read, so that bodies that won't fit are declined before they cost anything.
+//! Never looks into the body.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use filters::refusal::Refusal;
+use http::header;
+use pingora::protocols::http::ServerSession;
+
+use crate::config::plan::Server;
+use crate::state::{Budget, Held};
+
+/// Retry-After of a refusal for want of memory: bodies are held for as long as a call takes. Seconds.
+const OVERLOADED_RETRY_S: u64 = 2;
+/// First reservation for a body of unknown length; doubled as it grows. Bytes.
+const FIRST_RESERVATION_BYTES: usize = 64 << 10;
+
+/// A request body, held in memory until dropped.
+#[derive(Debug)]
+pub struct Body {
+    /// Exactly what the caller sent.
+    pub bytes: Bytes,
+    /// Its share of the budget.
+    pub held: Held,
+}
+
+/// Why there is no body.
+#[derive(Debug)]
+pub enum Unread {
+    /// The caller is to be told this.
+    Refused(Refusal),
+    /// The caller has gone.
+    Gone,
+}
+
+/// The body's stated length. Bytes.
+pub fn stated_length_bytes(session: &ServerSession) -> Option<usize> {
+    let value = session.req_header().headers.get(header::CONTENT_LENGTH)?;
+    value.to_str().ok()?.trim().parse().ok()
+}
+
+/// Whether the caller waits for `100 Continue` before it sends its body.
+pub fn expects_continue(session: &ServerSession) -> bool {
+    session
+        .req_header()
+        .headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Reads the whole body.
+///
+/// # Errors
+/// A refusal (413, 408, 503) if it passes a bound, or [`Unread::Gone`].
+pub async fn read(
+    session: &mut ServerSession,
+    server: &Server,
+    budget: &Arc<Budget>,
+) -> Result<Body, Unread> {
+    let limit_bytes = server.max_request_body_bytes;
+    let stated = stated_length_bytes(session);
+    if stated.is_some_and(|length| length > limit_bytes) {
+        return Err(Unread::Refused(Refusal::BodyTooLarge {
+            limit_bytes: limit_bytes as u64,
+        }));
+    }
+    let mut held = Held::nothing(budget.clone());
+    if !held.grow_to(stated.unwrap_or(0)) {
+        return Err(overloaded());
+    }
+    let timeout: Duration = server.limits.body_timeout;
+    match tokio::time::timeout(timeout, gather(session, stated, limit_bytes, held)).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(Unread::Refused(Refusal::BodyTooSlow)),
+    }
+}
+
+async fn gather(
+    session: &mut ServerSession,
+    stated: Option<usize>,
+    limit_bytes: usize,
+    mut held: Held,
+) -> Result<Body, Unread> {
+    if expects_continue(session) && session.as_http2().is_none() {
+        let answered = session.write_continue_response().await;
+        answered.map_err(|_| Unread::Gone)?;
+    }
+    let Some(first) = next(session).await? else {
+        return Ok(Body {
+            bytes: Bytes::new(),
+            held,
+        });
+    };
+    if stated == Some(first.len()) {
+        return Ok(Body { bytes: first, held });
+    }
+    let mut whole = BytesMut::with_capacity(stated.unwrap_or(first.len() * 2).min(limit_bytes));
+    let mut chunk = Some(first);
+    while let Some(bytes) = chunk {
+        let length = whole.len() + bytes.len();
+        if length > limit_bytes {
+            return Err(Unread::Refused(Refusal::BodyTooLarge {
+                limit_bytes: limit_bytes as u64,
+            }));
+        }
+        if stated.is_none() && !held.grow_to(reservation_bytes(length, limit_bytes)) {
+            return Err(overloaded());
+        }
+        whole.extend_from_slice(&bytes);
+        chunk = next(session).await?;
+    }
+    Ok(Body {
+        bytes: whole.freeze(),
+        held,
+    })
+}
+
+async fn next(session: &mut ServerSession) -> Result<Option<Bytes>, Unread> {
+    match session.read_request_body().await {
+        Ok(chunk) => Ok(chunk),
+        Err(error) if *error.etype() == pingora::ErrorType::ReadTimedout => {
+            Err(Unread::Refused(Refusal::BodyTooSlow))
+        }
+        Err(error) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => {
+            Err(Unread::Refused(Refusal::BadRequest {
+                message: "The request body's framing is broken.".into(),
+            }))
+        }
+        Err(_) => Err(Unread::Gone),
+    }
+}
+
+fn reservation_bytes(length: usize, limit_bytes: usize) -> usize {
+    length
+        .next_power_of_two()
+        .max(FIRST_RESERVATION_BYTES)
+        .min(limit_bytes)
+}
+
+fn overloaded() -> Unread {
+    Unread::Refused(Refusal::Overloaded {
+        retry_after_s: OVERLOADED_RETRY_S,
+    })
+}

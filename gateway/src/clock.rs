@@ -1,0 +1,41 @@
+//! The only file that asks what time it is.
+//!
+//! Decisions take the time as an argument, so that they can be tested without waiting. Never does more
+//! than read a clock.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+static START: OnceLock<Instant> = OnceLock::new();
+
+/// A point in monotonic time, as the duration since the process first asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// Time that passed since an earlier moment; zero if `earlier` is later.
+    pub fn since(self, earlier: Moment) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Now, monotonic.
+pub fn now() -> Moment {
+    Moment(START.get_or_init(Instant::now).elapsed())
+}
+
+/// Seconds since 1970-01-01T00:00:00Z.
+pub fn unix_seconds() -> u64 {
+    since_epoch().as_secs()
+}
+
+/// Nanoseconds since 1970, for seeds of identifiers.
+pub fn unix_nanoseconds() -> u128 {
+    since_epoch().as_nanos()
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}

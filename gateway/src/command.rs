@@ -1,0 +1,110 @@
+//! The command line. Exit status: 0 well, 2 the configuration or the arguments are wrong, 1 anything else.
+
+pub mod check;
+pub mod key;
+pub mod run;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::clock;
+use crate::config::secret::System;
+
+/// Wrong configuration or arguments; clap exits with the same.
+pub const EXIT_WRONG_INPUT: u8 = 2;
+
+/// The version and the commit that this was built from.
+const VERSION: &str = match option_env!("TOLLGATE_COMMIT") {
+    Some(commit) => commit,
+    None => concat!(env!("CARGO_PKG_VERSION"), " (commit unknown)"),
+};
+
+#[derive(Parser)]
+#[command(name = "tollgate", version = VERSION, about = "A self-hosted GenAI gateway: meters, limits and balances tokens.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the gateway in the foreground; logs go to stderr.
+    Run {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// How log lines look; default: text on a terminal, else json.
+        #[arg(long, value_enum)]
+        log_format: Option<LogFormat>,
+    },
+    /// Loads the configuration exactly as `run` does, and prints every error, or what would run.
+    Check {
+        #[command(flatten)]
+        config: ConfigArgument,
+    },
+    /// Makes subscription keys.
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Prints a new key, and its entry for the configuration.
+    New,
+}
+
+#[derive(clap::Args)]
+struct ConfigArgument {
+    /// The configuration; `-` reads standard input.
+    #[arg(long, env = "TOLLGATE_CONFIG", value_name = "FILE")]
+    config: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Run { config, log_format } => run::run(&config.config, log_format),
+        Command::Check { config } => print(|out| {
+            let system = System::at(clock::unix_seconds());
+            let outcome = check::check(&config.config, &system, out, &mut io::stderr())?;
+            Ok(match outcome {
+                check::Outcome::Well => ExitCode::SUCCESS,
+                check::Outcome::Wrong => ExitCode::from(EXIT_WRONG_INPUT),
+            })
+        }),
+        Command::Key {
+            command: KeyCommand::New,
+        } => print(|out| key::new(out).map(|()| ExitCode::SUCCESS)),
+    }
+}
+
+/// Gives a command standard output, and turns what it returns into an exit code.
+fn print(command: impl FnOnce(&mut dyn Write) -> io::Result<ExitCode>) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match command(&mut out).and_then(|code| out.flush().map(|()| code)) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&format!("tollgate: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says on stderr what went wrong.
+pub fn complain(message: &str) {
+    // Nothing is left to tell it to if stderr is gone.
+    let _ = writeln!(io::stderr(), "{message}");
+}

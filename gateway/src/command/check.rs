@@ -1,0 +1,233 @@
+//! `tollgate check`: loads the configuration exactly as `run` does and says what would run, or every mistake.
+//!
+//! Binds no port and calls nobody. The summary names URLs and kinds of credentials, never a secret.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use crate::config::plan::{Api, Auth, Backend, Plan, Pool, Server, SubscriptionState};
+use crate::config::secret::Environment;
+use crate::config::{Source, load};
+
+/// How it ended; the caller turns it into an exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// `run` would take it: 0.
+    Well,
+    /// `run` would refuse it: 2.
+    Wrong,
+}
+
+/// Checks the file at `path` (`-`: standard input). The summary goes to `out`, mistakes go to `errors`.
+pub fn check(
+    path: &str,
+    environment: &dyn Environment,
+    out: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> io::Result<Outcome> {
+    match Source::read(path) {
+        Ok(source) => check_source(&source, environment, out, errors),
+        Err(unreadable) => {
+            writeln!(errors, "{unreadable}")?;
+            Ok(Outcome::Wrong)
+        }
+    }
+}
+
+/// As [`check`], of a text that is already here.
+pub fn check_source(
+    source: &Source,
+    environment: &dyn Environment,
+    out: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> io::Result<Outcome> {
+    let plan = match load(source, environment) {
+        Ok(plan) => plan,
+        Err(mistakes) => {
+            writeln!(errors, "{mistakes}")?;
+            return Ok(Outcome::Wrong);
+        }
+    };
+    summary(&plan, out)?;
+    for line in plan.refusals() {
+        writeln!(errors, "loads, but `run` would refuse: {line}")?;
+    }
+    Ok(if plan.pending.is_empty() {
+        Outcome::Well
+    } else {
+        Outcome::Wrong
+    })
+}
+
+/// What would run, for a reader.
+pub fn summary(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}: revision {}", plan.source, plan.revision)?;
+    listeners(&plan.server, out)?;
+    section(out, "apis", plan.apis.iter().map(|api| api_lines(api)))?;
+    section(
+        out,
+        "pools",
+        plan.pools.iter().map(|pool| vec![pool_line(pool)]),
+    )?;
+    section(
+        out,
+        "backends",
+        plan.backends
+            .iter()
+            .map(|backend| vec![backend_line(backend)]),
+    )?;
+    section(out, "products", product_lines(plan))?;
+    section(out, "subscriptions", subscription_lines(plan))?;
+    section(out, "token metrics", metric_lines(plan))?;
+    let warnings = plan.warnings.iter().map(|warning| vec![warning.clone()]);
+    section(out, "warnings", warnings)
+}
+
+/// A title, then each entry: its first line at two spaces, the others at four. Nothing where there is none.
+fn section(
+    out: &mut dyn Write,
+    title: &str,
+    entries: impl Iterator<Item = Vec<String>>,
+) -> io::Result<()> {
+    for (index, lines) in entries.enumerate() {
+        if index == 0 {
+            writeln!(out, "{title}:")?;
+        }
+        for (row, line) in lines.iter().enumerate() {
+            let indent = if row == 0 { 2 } else { 4 };
+            writeln!(out, "{:indent$}{line}", "")?;
+        }
+    }
+    Ok(())
+}
+
+fn listeners(server: &Server, out: &mut dyn Write) -> io::Result<()> {
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend(
+        server
+            .listen
+            .iter()
+            .map(|address| format!("http   {address}")),
+    );
+    lines.extend(server.h2c.iter().map(|address| format!("h2c    {address}")));
+    if let Some(tls) = &server.tls {
+        let callers = if tls.client_ca.is_some() {
+            ", callers must show a certificate"
+        } else {
+            ""
+        };
+        lines.extend(
+            tls.listen
+                .iter()
+                .map(|address| format!("https  {address}{callers}")),
+        );
+    }
+    lines.push(format!("admin  {}", server.admin));
+    section(out, "listeners", lines.into_iter().map(|line| vec![line]))
+}
+
+fn api_lines(api: &Api) -> Vec<String> {
+    let path = if api.path.is_empty() { "/" } else { &api.path };
+    let callers = if api.subscription_required {
+        ""
+    } else {
+        ", no subscription required"
+    };
+    let mut lines = vec![format!(
+        "{}: {path}, schema {}{callers}",
+        api.name,
+        api.schema.as_str()
+    )];
+    let models = api.models.iter();
+    lines.extend(models.map(|(pattern, pool)| format!("{} -> {}", pattern.as_str(), pool.name)));
+    let default = api.default_pool.iter();
+    lines.extend(default.map(|pool| format!("without a model -> {}", pool.name)));
+    if let Some(operations) = &api.operations {
+        lines.push(format!("operations: {}", operations.join(", ")));
+    }
+    lines
+}
+
+fn pool_line(pool: &Pool) -> String {
+    let members = pool.members.iter().map(|member| &member.backend.name);
+    format!("{}: {}", pool.name, list(members))
+}
+
+fn backend_line(backend: &Backend) -> String {
+    let url = &backend.url;
+    let scheme = if url.tls { "https" } else { "http" };
+    let auth = match &backend.auth {
+        Auth::None => "no credential",
+        Auth::ApiKey(_) => "API key",
+        Auth::Bearer(_) => "bearer token",
+    };
+    let schema = backend
+        .schema
+        .map_or("schema of the API", |schema| schema.as_str());
+    let deployment = backend
+        .deployment
+        .iter()
+        .map(|name| format!(", deployment {name}"));
+    let deployment: String = deployment.collect();
+    format!(
+        "{}: {scheme}://{}{}, {schema}{deployment}, {auth}",
+        backend.name, url.authority, url.base_path
+    )
+}
+
+fn product_lines(plan: &Plan) -> impl Iterator<Item = Vec<String>> {
+    plan.products.iter().map(|product| {
+        let apis = product
+            .apis
+            .as_ref()
+            .map_or("every API".to_owned(), |apis| list(apis.iter()));
+        let models = product.models.as_ref();
+        let models = models.map_or("every model".to_owned(), |models| {
+            list(models.iter().map(|model| model.as_str()))
+        });
+        vec![format!("{}: {apis}; {models}", product.name)]
+    })
+}
+
+fn subscription_lines(plan: &Plan) -> impl Iterator<Item = Vec<String>> {
+    plan.subscriptions
+        .iter()
+        .enumerate()
+        .map(|(index, subscription)| {
+            let keys = plan.key_counts.get(index).copied().unwrap_or_default();
+            let keys = if keys == 1 {
+                "1 key".to_owned()
+            } else {
+                format!("{keys} keys")
+            };
+            let product = subscription.product.as_ref();
+            let product = product.map_or("no product".to_owned(), |product| {
+                format!("product {}", product.name)
+            });
+            let state = match subscription.state {
+                SubscriptionState::Active => "",
+                SubscriptionState::Suspended => ", suspended",
+            };
+            vec![format!("{}: {product}, {keys}{state}", subscription.name)]
+        })
+}
+
+fn metric_lines(plan: &Plan) -> impl Iterator<Item = Vec<String>> {
+    plan.token_metrics.iter().map(|metric| {
+        let names = metric.dimensions.iter().map(|dimension| &dimension.name);
+        let dimensions = list(names);
+        vec![format!(
+            "{}_*: by {dimensions}; at most {} series",
+            metric.namespace, metric.max_series
+        )]
+    })
+}
+
+fn list<T: Display>(items: impl Iterator<Item = T>) -> String {
+    let items: Vec<String> = items.map(|item| item.to_string()).collect();
+    if items.is_empty() {
+        "nothing".to_owned()
+    } else {
+        items.join(", ")
+    }
+}

@@ -1,0 +1,259 @@
+//! `[[token-limit]]`, `[[token-metric]]`, `[[semantic-cache]]` and `[[budget]]`.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::super::error::{Located, Place};
+use super::field::Field;
+use super::table::Table;
+
+/// Every policy of the file, in file order.
+#[derive(Debug)]
+pub struct Policies {
+    /// `[[token-limit]]`
+    pub token_limits: Vec<TokenLimit>,
+    /// `[[token-metric]]`
+    pub token_metrics: Vec<TokenMetric>,
+    /// `[[semantic-cache]]`
+    pub semantic_caches: Vec<SemanticCache>,
+    /// `[[budget]]`
+    pub budgets: Vec<Budget>,
+}
+
+/// `[[token-limit]]`
+#[derive(Debug)]
+pub struct TokenLimit {
+    /// Where it starts.
+    pub place: Place,
+    /// Unique.
+    pub name: Option<Located<String>>,
+    /// CEL.
+    pub when: Option<Located<String>>,
+    /// CEL.
+    pub counter_key: Option<Located<String>>,
+    /// Names of headers of the answer.
+    pub header_names: Vec<Located<String>>,
+}
+
+/// `[[token-metric]]`
+#[derive(Debug)]
+pub struct TokenMetric {
+    /// Where it starts.
+    pub place: Place,
+    /// Prefix of the metric names.
+    pub namespace: Option<Located<String>>,
+    /// Where `dimensions` stands.
+    pub dimensions_place: Place,
+    /// In file order.
+    pub dimensions: Vec<Dimension>,
+    /// Label sets.
+    pub max_series: Option<Located<u64>>,
+}
+
+/// One of `dimensions`.
+#[derive(Debug)]
+pub struct Dimension {
+    /// The label.
+    pub name: Option<Located<String>>,
+    /// CEL. `None`: the name is that of a default dimension.
+    pub value: Option<Located<String>>,
+}
+
+/// `[[semantic-cache]]`
+#[derive(Debug)]
+pub struct SemanticCache {
+    /// Where it starts.
+    pub place: Place,
+    /// Unique.
+    pub name: Option<Located<String>>,
+    /// CEL.
+    pub when: Option<Located<String>>,
+    /// A backend's name; `None` where they are made in this process.
+    pub embeddings_backend: Option<Located<String>>,
+    /// CEL.
+    pub vary_by: Vec<Located<String>>,
+}
+
+/// `[[budget]]`
+#[derive(Debug)]
+pub struct Budget {
+    /// Where it starts.
+    pub place: Place,
+    /// Unique.
+    pub name: Option<Located<String>>,
+    /// CEL.
+    pub counter_key: Option<Located<String>>,
+    /// `"500 USD"`
+    pub amount: Option<Located<String>>,
+}
+
+/// Reads all four.
+pub fn policies(root: &Table<'_, '_>) -> Policies {
+    let all = |key| root.field(key).tables().into_iter();
+    Policies {
+        token_limits: all("token-limit").map(token_limit).collect(),
+        token_metrics: all("token-metric").map(token_metric).collect(),
+        semantic_caches: all("semantic-cache").map(semantic_cache).collect(),
+        budgets: all("budget").map(budget).collect(),
+    }
+}
+
+fn name(table: &Table<'_, '_>) -> Option<Located<String>> {
+    let name = table.field("name");
+    name.required("a name of its own: the counter, the label and the refusal bear it")
+        .text()
+}
+
+fn mode(table: &Table<'_, '_>, acting: &str) {
+    table.field("mode").choice(&[(acting, ()), ("observe", ())]);
+}
+
+fn token_limit(table: Table<'_, '_>) -> TokenLimit {
+    let counter_key = table.field("counter-key");
+    let counter_key = counter_key.required("an expression such as 'subscription.id'");
+    let limit = TokenLimit {
+        place: table.place().clone(),
+        name: name(&table),
+        when: table.field("when").text(),
+        counter_key: counter_key.text(),
+        header_names: header_names(&table),
+    };
+    amounts(&table);
+    table.field("estimate-prompt-tokens").flag();
+    table.field("reserve-completion-tokens").flag();
+    let words = [("local", ()), ("refuse", ()), ("allow", ())];
+    table.field("on-redis-error").choice(&words);
+    mode(&table, "enforce");
+    table.finish();
+    limit
+}
+
+/// Tokens a minute, a quota, or both; a quota has a period.
+fn amounts(table: &Table<'_, '_>) {
+    let rate = table.field("tokens-per-minute");
+    let quota = table.field("token-quota");
+    let period = table.field("token-quota-period");
+    rate.integer(TOKENS);
+    quota.integer(TOKENS);
+    period.choice(&PERIODS);
+    match (rate.is_there(), quota.is_there(), period.is_there()) {
+        (false, false, _) => {
+            table.missing(
+                "tokens-per-minute",
+                "tokens-per-minute, token-quota, or both",
+            );
+        }
+        (_, true, false) => table.missing("token-quota-period", PERIOD_NAMES),
+        (true, false, true) => {
+            period.refuse("found a period without token-quota, expected both or neither");
+        }
+        (_, true, true) | (true, false, false) => {}
+    }
+}
+
+fn header_names(table: &Table<'_, '_>) -> Vec<Located<String>> {
+    let keys = [
+        "retry-after-header-name",
+        "remaining-tokens-header-name",
+        "remaining-quota-tokens-header-name",
+        "tokens-consumed-header-name",
+    ];
+    let names = keys.iter().filter_map(|key| table.field(key).text());
+    names.collect()
+}
+
+fn token_metric(table: Table<'_, '_>) -> TokenMetric {
+    let dimensions = table.field("dimensions");
+    let dimensions = dimensions.required("an array such as [{ name = \"subscription_id\" }]");
+    let metric = TokenMetric {
+        place: table.place().clone(),
+        namespace: table.field("namespace").text(),
+        dimensions_place: dimensions.place(),
+        dimensions: dimensions.tables().into_iter().map(dimension).collect(),
+        max_series: table.field("max-series").integer(SERIES),
+    };
+    table.finish();
+    metric
+}
+
+fn dimension(table: Table<'_, '_>) -> Dimension {
+    let dimension = Dimension {
+        name: table.field("name").required("the label's name").text(),
+        value: table.field("value").text(),
+    };
+    table.finish();
+    dimension
+}
+
+fn semantic_cache(table: Table<'_, '_>) -> SemanticCache {
+    let embeddings = table.field("embeddings");
+    let embeddings = embeddings.required("{ backend = \"NAME\" } or { local = \"MODEL\" }");
+    let cache = SemanticCache {
+        place: table.place().clone(),
+        name: name(&table),
+        when: table.field("when").text(),
+        embeddings_backend: embeddings_backend(&embeddings),
+        vary_by: table.field("vary-by").list().unwrap_or_default(),
+    };
+    table.field("score-threshold").number(0.0..=2.0);
+    table.field("ignore-system-messages").flag();
+    table.field("max-message-count").integer(MESSAGES);
+    table.field("duration").duration(CACHED);
+    table.field("max-entries").integer(ENTRIES);
+    mode(&table, "serve");
+    table.finish();
+    cache
+}
+
+fn embeddings_backend(field: &Field<'_, '_, '_>) -> Option<Located<String>> {
+    let table = field.table()?;
+    let backend = table.field("backend");
+    let local = table.field("local");
+    if backend.is_there() == local.is_there() {
+        table.refuse("expected { backend = \"NAME\" } or { local = \"MODEL\" }, with one key");
+    }
+    local.choice(&[("all-minilm-l6-v2", ())]);
+    let name = backend.text();
+    table.finish();
+    name
+}
+
+fn budget(table: Table<'_, '_>) -> Budget {
+    let counter_key = table.field("counter-key");
+    let counter_key = counter_key.required("an expression such as 'subscription.id'");
+    let amount = table
+        .field("amount")
+        .required("an amount such as \"500 USD\"");
+    let budget = Budget {
+        place: table.place().clone(),
+        name: name(&table),
+        counter_key: counter_key.text(),
+        amount: amount.text(),
+    };
+    table
+        .field("period")
+        .required(PERIOD_NAMES)
+        .choice(&PERIODS);
+    table.field("warn-at").number(0.0..=1.0);
+    table.finish();
+    budget
+}
+
+const PERIODS: [(&str, ()); 5] = [
+    ("hourly", ()),
+    ("daily", ()),
+    ("weekly", ()),
+    ("monthly", ()),
+    ("yearly", ()),
+];
+const PERIOD_NAMES: &str = "\"hourly\", \"daily\", \"weekly\", \"monthly\" or \"yearly\"";
+/// A bucket is one word of nanoseconds: up to a thousand billion tokens it is exact enough.
+const TOKENS: RangeInclusive<u64> = 1..=1_000_000_000_000;
+/// Each series is kept for ever: a million are about a gigabyte.
+const SERIES: RangeInclusive<u64> = 1..=1_000_000;
+/// Longer conversations are not worth a look-up.
+const MESSAGES: RangeInclusive<u64> = 1..=1_000;
+/// Kept answers.
+const CACHED: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+/// 100 000 vectors of 1 536 numbers are 600 MB.
+const ENTRIES: RangeInclusive<u64> = 1..=10_000_000;

@@ -1,0 +1,156 @@
+//! What is written down, and where state is shared: `[redis]`, `[usage-log]`, `[prices]`, `[access-log]`,
+//! `[message-log]`, `[otlp]`.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::super::error::{Located, Place};
+use super::table::Table;
+
+/// `[redis]`
+#[derive(Debug)]
+pub struct Redis {
+    /// Where it stands.
+    pub place: Place,
+    /// `redis://` and its kin.
+    pub url: Option<Located<String>>,
+    /// For one command.
+    pub timeout: Option<Located<Duration>>,
+}
+
+/// Everything that is written down.
+#[derive(Debug)]
+pub struct Records {
+    /// `[usage-log]`
+    pub usage_log: Option<UsageLog>,
+    /// `[prices]`
+    pub prices: Option<Prices>,
+    /// `[access-log]`
+    pub access_log: Option<Place>,
+    /// `[message-log]`
+    pub message_log: Option<MessageLog>,
+    /// `[otlp]`
+    pub otlp: Option<Otlp>,
+}
+
+/// `[usage-log]`
+#[derive(Debug)]
+pub struct UsageLog {
+    /// Where it stands.
+    pub place: Place,
+    /// The name of a stream.
+    pub redis_stream: Option<Located<String>>,
+}
+
+/// `[prices]`
+#[derive(Debug)]
+pub struct Prices {
+    /// Where it stands.
+    pub place: Place,
+    /// A path.
+    pub file: Option<Located<String>>,
+}
+
+/// `[message-log]`
+#[derive(Debug)]
+pub struct MessageLog {
+    /// Where it stands.
+    pub place: Place,
+    /// CEL: which calls.
+    pub when: Option<Located<String>>,
+}
+
+/// `[otlp]`
+#[derive(Debug)]
+pub struct Otlp {
+    /// Where it stands.
+    pub place: Place,
+    /// A URL.
+    pub endpoint: Option<Located<String>>,
+}
+
+/// Reads `[redis]`.
+pub fn redis(table: Table<'_, '_>) -> Redis {
+    let url = table.field("url");
+    let redis = Redis {
+        place: table.place().clone(),
+        url: url
+            .required("a URL such as \"redis://127.0.0.1:6379\"")
+            .text(),
+        timeout: table.field("timeout").duration(REDIS),
+    };
+    table.finish();
+    redis
+}
+
+/// Reads the sections of this file.
+pub fn records(root: &Table<'_, '_>) -> Records {
+    Records {
+        usage_log: root.field("usage-log").table().map(usage_log),
+        prices: root.field("prices").table().map(prices),
+        access_log: root.field("access-log").table().map(access_log),
+        message_log: root.field("message-log").table().map(message_log),
+        otlp: root.field("otlp").table().map(otlp),
+    }
+}
+
+fn usage_log(table: Table<'_, '_>) -> UsageLog {
+    let directory = table.field("directory");
+    let stream = table.field("redis-stream");
+    if !directory.is_there() && !stream.is_there() {
+        table.missing("directory", "a directory, a redis-stream, or both");
+    }
+    directory.text();
+    let log = UsageLog {
+        place: table.place().clone(),
+        redis_stream: stream.text(),
+    };
+    table.finish();
+    log
+}
+
+fn prices(table: Table<'_, '_>) -> Prices {
+    let file = table.field("file").required("the path of a price list");
+    let prices = Prices {
+        place: table.place().clone(),
+        file: file.text(),
+    };
+    table.finish();
+    prices
+}
+
+fn access_log(table: Table<'_, '_>) -> Place {
+    let place = table.place().clone();
+    table.field("file").required("a path, or \"-\"").text();
+    table.field("format").choice(&[("json", ())]);
+    table.finish();
+    place
+}
+
+fn message_log(table: Table<'_, '_>) -> MessageLog {
+    table.field("directory").required("a directory").text();
+    table.field("max-bytes").size(MESSAGE_BYTES);
+    let log = MessageLog {
+        place: table.place().clone(),
+        when: table.field("when").text(),
+    };
+    table.finish();
+    log
+}
+
+fn otlp(table: Table<'_, '_>) -> Otlp {
+    let endpoint = table.field("endpoint");
+    let endpoint = endpoint.required("a URL such as \"http://127.0.0.1:4317\"");
+    table.field("sample").number(0.0..=1.0);
+    let otlp = Otlp {
+        place: table.place().clone(),
+        endpoint: endpoint.text(),
+    };
+    table.finish();
+    otlp
+}
+
+/// Every limited request waits for Redis: more than a few seconds is an outage.
+const REDIS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
+/// Up to a body at its default bound.
+const MESSAGE_BYTES: RangeInclusive<u64> = 1 << 10..=32 << 20;

@@ -1,0 +1,175 @@
+//! What is known of a request, in finished parts: each stage takes the parts it needs and makes the next.
+//!
+//! Why parts and not one record with optional fields: a field that means "not yet" can be read too early;
+//! a part that doesn't exist can't. Only `proxy` sees that parts are filled over time. Nothing here decides.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use filters::route::Shape;
+use filters::usage::Usage;
+
+use crate::clock::Moment;
+use crate::config::plan::{Api, Backend, Plan, Pool, Subscription};
+use crate::state::{InFlight, Slot};
+
+/// Made when the request's head was read.
+#[derive(Debug)]
+pub struct Arrival {
+    /// When.
+    pub at: Moment,
+    /// The rules that it lives under, whatever is reloaded meanwhile.
+    pub plan: Arc<Plan>,
+    /// Names it in logs and in answers made here.
+    pub request_id: u128,
+    /// Counts it as in flight until it is dropped.
+    pub in_flight: InFlight,
+}
+
+/// Who calls what: known from the head alone.
+#[derive(Debug)]
+pub struct Caller {
+    /// The API at this path.
+    pub api: Arc<Api>,
+    /// Kebab-case id, `other` if the schema doesn't name it.
+    pub operation: &'static str,
+    /// What its body means.
+    pub shape: Shape,
+    /// Whose key it was; `None` where the API needs none and none came.
+    pub subscription: Option<Arc<Subscription>>,
+    /// The subscription's place among its concurrent requests.
+    pub slot: Option<Slot>,
+    /// The caller's address, as far as proxies are trusted.
+    pub address: IpAddr,
+}
+
+/// A caller whose model and pool are known: it may be sent.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Deployment or model asked for; empty for operations without one.
+    pub model: String,
+    /// Where it may go.
+    pub pool: Arc<Pool>,
+    /// Asked for a stream.
+    pub stream: bool,
+    /// `user` or `safety_identifier` of the body; empty if none.
+    pub user: String,
+}
+
+/// One try at one backend.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Where.
+    pub backend: Arc<Backend>,
+    /// Counted from 1.
+    pub number: u32,
+}
+
+/// How a request ended, as the usage records name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// The answer was passed on whole.
+    Complete,
+    /// The caller left first.
+    ClientGone,
+    /// The backend broke off.
+    UpstreamCut,
+    /// The gateway declined.
+    Refused,
+}
+
+/// Where the figures of a usage record come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The backend's own `usage`.
+    Upstream,
+    /// Our tokenizer.
+    Counted,
+    /// There are none.
+    None,
+}
+
+/// What is accounted, once, when a request is over.
+#[derive(Debug)]
+pub struct Record {
+    /// Who called what; `None` if that was refused already.
+    pub caller: Option<Caller>,
+    /// Model asked for, if it came that far.
+    pub model: String,
+    /// The body's `user`.
+    pub user: String,
+    /// The backend of the last attempt.
+    pub backend: Option<Arc<Backend>>,
+    /// Sent to the caller; 499 if the caller left before there was one.
+    pub status: u16,
+    /// Asked for a stream.
+    pub stream: bool,
+    /// Tokens.
+    pub usage: Option<Usage>,
+    /// Where `usage` is from.
+    pub source: Source,
+    /// How it ended.
+    pub end: End,
+    /// The refusal's code, if the gateway answered.
+    pub refusal: Option<&'static str>,
+    /// Each attempt's backend and outcome.
+    pub attempts: Vec<AttemptEnd>,
+    /// From arrival to the first event that a user sees.
+    pub first_token: Option<Duration>,
+    /// Spent waiting for the caller's body or the backend, not in the gateway.
+    pub waited: Duration,
+}
+
+/// How one attempt ended.
+#[derive(Debug, Clone)]
+pub struct AttemptEnd {
+    /// Where.
+    pub backend: Arc<Backend>,
+    /// A status class or an error, as `tollgate_backend_attempts_total` labels it.
+    pub outcome: &'static str,
+}
+
+impl Record {
+    /// A request that the gateway declined with `status` and `code` before anything else was known.
+    pub fn refused(status: u16, code: &'static str) -> Self {
+        Record {
+            caller: None,
+            model: String::new(),
+            user: String::new(),
+            backend: None,
+            status,
+            stream: false,
+            usage: None,
+            source: Source::None,
+            end: End::Refused,
+            refusal: Some(code),
+            attempts: Vec::new(),
+            first_token: None,
+            waited: Duration::ZERO,
+        }
+    }
+}
+
+impl End {
+    /// The label of `tollgate_usage_records_total`.
+    pub fn label(self) -> &'static str {
+        match self {
+            End::Complete => "complete",
+            End::ClientGone => "client_gone",
+            End::UpstreamCut => "upstream_cut",
+            End::Refused => "refused",
+        }
+    }
+}
+
+impl Source {
+    /// The label of `tollgate_usage_records_total`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Source::Upstream => "upstream",
+            Source::Counted => "counted",
+            Source::None => "none",
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! One attempt: a connection, the request, and the head of the answer.
+//!
+//! A pooled connection that the backend closed meanwhile is no failure of the backend: the request is sent
+//! again, once, over a connection that is surely new. A write error isn't final: the backend may have
+//! answered early and closed, so its answer is looked for all the same.
+//! Never decides whether another backend is asked.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::client::HttpSession;
+use pingora::upstreams::peer::{HttpPeer, Peer};
+use pingora::{Error, ErrorType, Result};
+
+use crate::config::plan::Backend;
+use crate::stage::forward::{self, Outgoing};
+use crate::stage::respond::Failure;
+
+/// Tells a new connection's pool key from the pooled ones'.
+const FRESH: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Interim answers (100, 103) beyond this many are no answer.
+const INTERIM_ANSWERS_MAX: usize = 8;
+
+/// A backend that has answered: the head is read, the body isn't.
+pub struct Reached {
+    /// The connection, with the answer's head.
+    pub upstream: HttpSession,
+    /// The request was sent whole, so the connection can be used again.
+    pub reusable: bool,
+    peer: HttpPeer,
+}
+
+impl Reached {
+    /// Gives the connection back to the pool; the answer must have been read to its end.
+    pub async fn release(self, connector: &Connector) {
+        if self.reusable {
+            let idle_timeout = self.peer.idle_timeout();
+            let (upstream, peer) = (self.upstream, self.peer);
+            connector.release_http_session(upstream, &peer, idle_timeout).await;
+        }
+    }
+}
+
+/// Sends a request to a backend and reads the head of its answer.
+///
+/// # Errors
+/// Why there is none. The detail is logged here, since it names the backend.
+pub async fn attempt(
+    connector: &Connector,
+    backend: &Backend,
+    peer: HttpPeer,
+    head: &RequestHeader,
+    outgoing: &Outgoing,
+) -> std::result::Result<Reached, Failure> {
+    let mut fresh = false;
+    loop {
+        match connect_and_send(connector, backend, &peer, (head, outgoing), fresh).await {
+            Ok(reached) => return Ok(reached),
+            Err(Broken { error, stale: true, .. }) if !fresh => {
+                tracing::debug!(backend = %backend.name, %error, "a pooled connection was stale");
+                fresh = true;
+            }
+            Err(Broken { error, failure, .. }) => {
+                tracing::warn!(backend = %backend.name, %error, failure = failure.outcome(), "attempt failed");
+                return Err(failure);
+            }
+        }
+    }
+}
+
+struct Broken {
+    error: Box<Error>,
+    failure: Failure,
+    stale: bool,
+}
+
+async fn connect_and_send(
+    connector: &Connector,
+    backend: &Backend,
+    peer: &HttpPeer,
+    (head, outgoing): (&RequestHeader, &Outgoing),
+    fresh: bool,
+) -> std::result::Result<Reached, Broken> {
+    let mut wanted = peer.clone();
+    if fresh {
+        wanted.group_key ^= FRESH;
+    }
+    let (mut upstream, reused) = match connector.get_http_session(&wanted).await {
+        Ok(connected) => connected,
+        Err(error) => {
+            return Err(Broken {
+                error,
+                failure: Failure::Connect,
+                stale: false,
+            });
+        }
+    };
+    match send(&mut upstream, backend, head, outgoing).await {
+        Ok(reusable) => Ok(Reached {
+            upstream,
+            reusable,
+            peer: peer.clone(),
+        }),
+        Err(error) => Err(Broken {
+            failure: failure_of(&error),
+            stale: reused && failure_of(&error) == Failure::Reset,
+            error,
+        }),
+    }
+}
+
+fn failure_of(error: &Error) -> Failure {
+    match error.etype() {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Timeout,
+        _ => Failure::Reset,
+    }
+}
+
+/// Whether the whole request was taken.
+async fn send(
+    upstream: &mut HttpSession,
+    backend: &Backend,
+    head: &RequestHeader,
+    outgoing: &Outgoing,
+) -> Result<bool> {
+    upstream.set_read_timeout(Some(backend.timeouts.first_byte));
+    let mut head = Box::new(head.clone());
+    if upstream.as_http2().is_some() {
+        forward::to_http2(&mut head, backend)?;
+    }
+    upstream.write_request_header(head).await?;
+    let written = write_body(upstream, &outgoing.body).await;
+    let answered = read_head(upstream).await;
+    match (written, answered) {
+        (written, Ok(())) => {
+            upstream.set_read_timeout(Some(between_bytes(backend)));
+            Ok(written.is_ok())
+        }
+        (Err(error), Err(_)) | (Ok(()), Err(error)) => Err(error),
+    }
+}
+
+fn between_bytes(backend: &Backend) -> Duration {
+    backend.timeouts.between_bytes
+}
+
+async fn write_body(upstream: &mut HttpSession, parts: &[Bytes]) -> Result<()> {
+    for part in parts {
+        upstream.write_request_body(part.clone(), false).await?;
+    }
+    upstream.finish_request_body().await
+}
+
+async fn read_head(upstream: &mut HttpSession) -> Result<()> {
+    for _ in 0..INTERIM_ANSWERS_MAX {
+        upstream.read_response_header().await?;
+        let interim = upstream
+            .response_header()
+            .is_none_or(|head| head.status.is_informational() && head.status != 101);
+        if !interim {
+            return Ok(());
+        }
+    }
+    Error::e_explain(ErrorType::InvalidHTTPHeader, "too many interim answers")
+}

@@ -1,0 +1,391 @@
+//! Passes an answer on to the caller as it comes, and reads what it used.
+//!
+//! While the backend is silent the caller is watched: one that leaves ends the call at once, which stops
+//! the backend from making tokens that nobody reads. Streams are passed on event by event; an event that
+//! isn't complete yet waits, so that a stream can always be ended by an error event of our own.
+//! Never retries: once a byte has gone out, the answer is this one.
+
+use bytes::{Bytes, BytesMut};
+use filters::answer::{self, Seen, StreamMeter};
+use filters::route::Shape;
+use filters::sse::{Event, Piece, PieceKind, Splitter};
+use filters::usage::Usage;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::client::HttpSession;
+
+use crate::clock::{self, Moment};
+use crate::context::End;
+use crate::stage::respond::{self, Framing};
+
+/// An unstreamed answer up to this size is read whole before its head is sent. Bytes.
+const WHOLE_ANSWER_MAX_BYTES: usize = 4 << 20;
+/// Of a larger one this much of the end is kept, where `usage` stands. Bytes.
+const TAIL_BYTES: usize = 16 << 10;
+/// A larger event is passed on unread. Bytes.
+const EVENT_MAX_BYTES: usize = 8 << 20;
+
+/// How the relay of one answer went.
+#[derive(Debug)]
+pub struct Relayed {
+    /// How it ended.
+    pub end: End,
+    /// The backend's figures.
+    pub usage: Option<Usage>,
+    /// The model that the backend named.
+    pub model: Option<String>,
+    /// What was streamed, for counting where `usage` is missing.
+    pub meter: Option<StreamMeter>,
+    /// When the first event that a user sees was passed on.
+    pub first_token: Option<Moment>,
+    /// The answer was read to its end: the connection can be used again.
+    pub drained: bool,
+    /// The answer broke off in a way that only a closed connection can tell the caller.
+    pub abort: bool,
+    /// The head went out.
+    pub committed: bool,
+}
+
+impl Relayed {
+    fn new(end: End) -> Self {
+        Relayed {
+            end,
+            usage: None,
+            model: None,
+            meter: None,
+            first_token: None,
+            drained: end == End::Complete,
+            abort: end != End::Complete,
+            committed: true,
+        }
+    }
+}
+
+/// The two connections of a relay, and what is known of the answer.
+pub struct Relay<'a> {
+    /// To the caller.
+    pub session: &'a mut ServerSession,
+    /// To the backend; its head is read.
+    pub upstream: &'a mut HttpSession,
+    /// The answer's head.
+    pub answer: ResponseHeader,
+    /// The operation's shape.
+    pub shape: Shape,
+    /// Whether the extra usage chunk is kept from the caller.
+    pub keeps_usage_chunk: bool,
+}
+
+enum Next {
+    Chunk(Bytes),
+    End,
+    Cut,
+    Gone,
+}
+
+impl Relay<'_> {
+    /// Passes the whole answer on.
+    pub async fn run(mut self) -> Relayed {
+        let method = self.session.req_header().method.clone();
+        if respond::is_bodyless(&method, self.answer.status) {
+            return self.bodyless().await;
+        }
+        match respond::relay(&self.answer, self.shape) {
+            respond::Relay::Events => self.events().await,
+            respond::Relay::Whole => self.whole().await,
+            respond::Relay::Untouched => self.untouched(Bytes::new()).await,
+        }
+    }
+
+    async fn next(&mut self) -> Next {
+        tokio::select! {
+            biased;
+            chunk = self.upstream.read_response_body() => match chunk {
+                Ok(Some(chunk)) => Next::Chunk(chunk),
+                Ok(None) => Next::End,
+                Err(error) => {
+                    tracing::debug!(%error, "the backend broke off");
+                    Next::Cut
+                }
+            },
+            _ = self.session.read_body_or_idle(true) => Next::Gone,
+        }
+    }
+
+    async fn send_head(&mut self, framing: Framing) -> Result<(), Relayed> {
+        let version = self.session.req_header().version;
+        let head = respond::head(&self.answer, framing, version);
+        let Ok(head) = head else {
+            return Err(Relayed::new(End::UpstreamCut));
+        };
+        let closes = version < http::Version::HTTP_11
+            && !head.headers.contains_key(http::header::CONTENT_LENGTH);
+        if closes {
+            self.session.set_keepalive(None);
+        }
+        let sent = self.session.write_response_header(Box::new(head)).await;
+        sent.map_err(|_| Relayed::new(End::ClientGone))
+    }
+
+    async fn send(&mut self, bytes: Bytes) -> Result<(), ()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let sent = self.session.write_response_body(bytes, false).await;
+        sent.map_err(|_| ())
+    }
+
+    async fn finish(&mut self) -> End {
+        match self.session.write_response_body(Bytes::new(), true).await {
+            Ok(()) => End::Complete,
+            Err(_) => End::ClientGone,
+        }
+    }
+
+    async fn bodyless(&mut self) -> Relayed {
+        if let Err(relayed) = self.send_head(Framing::AsStated).await {
+            return relayed;
+        }
+        let drained = matches!(self.upstream.read_response_body().await, Ok(None));
+        let mut relayed = Relayed::new(self.finish().await);
+        relayed.drained &= drained;
+        relayed
+    }
+
+    async fn whole(&mut self) -> Relayed {
+        let mut gathered = BytesMut::new();
+        let mut first: Option<Bytes> = None;
+        loop {
+            match self.next().await {
+                Next::Chunk(chunk) if first.is_none() && gathered.is_empty() => first = Some(chunk),
+                Next::Chunk(chunk) => {
+                    if let Some(first) = first.take() {
+                        gathered.extend_from_slice(&first);
+                    }
+                    gathered.extend_from_slice(&chunk);
+                }
+                Next::End => break,
+                Next::Cut => {
+                    let mut relayed = Relayed::new(End::UpstreamCut);
+                    relayed.committed = false;
+                    return relayed;
+                }
+                Next::Gone => return Relayed::new(End::ClientGone),
+            }
+            if gathered.len() > WHOLE_ANSWER_MAX_BYTES {
+                return self.untouched(gathered.freeze()).await;
+            }
+        }
+        let body = first.unwrap_or_else(|| gathered.freeze());
+        self.send_whole(body).await
+    }
+
+    async fn send_whole(&mut self, body: Bytes) -> Relayed {
+        let read = answer::read_body(self.shape, &body);
+        let mut relayed = match self.send_head(Framing::Length(body.len())).await {
+            Err(relayed) => relayed,
+            Ok(()) => match self.session.write_response_body(body, true).await {
+                Ok(()) => Relayed::new(End::Complete),
+                Err(_) => Relayed::new(End::ClientGone),
+            },
+        };
+        relayed.usage = read.usage;
+        relayed.model = read.model;
+        relayed.drained = true;
+        relayed
+    }
+
+    /// Bytes as they come, beginning with what was read already. Usage is looked for at the end.
+    async fn untouched(&mut self, begun: Bytes) -> Relayed {
+        if let Err(relayed) = self.send_head(Framing::AsStated).await {
+            return relayed;
+        }
+        let mut tail = BytesMut::new();
+        let mut chunk = begun;
+        loop {
+            keep_tail(&mut tail, &chunk);
+            if self.send(chunk).await.is_err() {
+                return Relayed::new(End::ClientGone);
+            }
+            chunk = match self.next().await {
+                Next::Chunk(chunk) => chunk,
+                Next::End => break,
+                Next::Cut => return Relayed::new(End::UpstreamCut),
+                Next::Gone => return Relayed::new(End::ClientGone),
+            };
+        }
+        let mut relayed = Relayed::new(self.finish().await);
+        relayed.drained = true;
+        if self.shape != Shape::Other {
+            relayed.usage = answer::read_tail(&tail);
+        }
+        relayed
+    }
+
+    async fn events(&mut self) -> Relayed {
+        if let Err(relayed) = self.send_head(Framing::Unknown).await {
+            return relayed;
+        }
+        let mut stream = Stream::new(self.shape, self.keeps_usage_chunk);
+        let end = loop {
+            match self.next().await {
+                Next::Chunk(chunk) => {
+                    let bytes = stream.take(chunk);
+                    if self.send(bytes).await.is_err() {
+                        break End::ClientGone;
+                    }
+                    stream.passed_on();
+                }
+                Next::End if stream.may_end() => {
+                    let rest = stream.rest();
+                    let sent = self.send(rest).await;
+                    break match sent {
+                        Ok(()) => self.finish().await,
+                        Err(()) => End::ClientGone,
+                    };
+                }
+                Next::Cut if stream.meter.is_finished() => break self.finish().await,
+                Next::End | Next::Cut => break self.break_off().await,
+                Next::Gone => break End::ClientGone,
+            }
+        };
+        stream.into_relayed(end)
+    }
+
+    /// The caller gets an error event and a proper end of the body, so that its SDK raises instead of hanging.
+    async fn break_off(&mut self) -> End {
+        let event = respond::broken_stream_event(self.shape);
+        match self.send(event).await {
+            Ok(()) => {
+                self.finish().await;
+                End::UpstreamCut
+            }
+            Err(()) => End::ClientGone,
+        }
+    }
+}
+
+fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
+    let from = chunk.len().saturating_sub(TAIL_BYTES);
+    let chunk = &chunk[from..];
+    let excess = (tail.len() + chunk.len()).saturating_sub(TAIL_BYTES);
+    let _ = tail.split_to(excess.min(tail.len()));
+    tail.extend_from_slice(chunk);
+}
+
+/// A stream of events on its way: split, read, and rid of the chunk that the caller didn't ask for.
+struct Stream {
+    splitter: Splitter,
+    meter: StreamMeter,
+    shape: Shape,
+    keeps_usage_chunk: bool,
+    pieces: Vec<Piece>,
+    last_was_extra: bool,
+    content_seen: bool,
+    first_token: Option<Moment>,
+}
+
+impl Stream {
+    fn new(shape: Shape, keeps_usage_chunk: bool) -> Self {
+        Stream {
+            splitter: Splitter::new(EVENT_MAX_BYTES),
+            meter: StreamMeter::new(shape),
+            shape,
+            keeps_usage_chunk,
+            pieces: Vec::new(),
+            last_was_extra: false,
+            content_seen: false,
+            first_token: None,
+        }
+    }
+
+    /// What of a chunk goes to the caller now. The chunk itself, where all of it does.
+    fn take(&mut self, chunk: Bytes) -> Bytes {
+        let held_before = self.splitter.holds_bytes() > 0;
+        let mut pieces = std::mem::take(&mut self.pieces);
+        self.splitter.push(chunk.clone(), &mut pieces);
+        let count = pieces.len();
+        pieces.retain(|piece| self.passes(piece));
+        let whole = pieces.len() == count && !held_before && self.splitter.holds_bytes() == 0;
+        let bytes = match whole {
+            true => chunk,
+            false => joined(&pieces),
+        };
+        pieces.clear();
+        self.pieces = pieces;
+        bytes
+    }
+
+    fn passes(&mut self, piece: &Piece) -> bool {
+        match piece.kind {
+            PieceKind::LineFeed => {}
+            PieceKind::Oversize => self.last_was_extra = false,
+            PieceKind::Event => self.last_was_extra = self.is_extra(&piece.event()),
+        }
+        !self.last_was_extra
+    }
+
+    /// Reads an event; whether it is the chunk that the caller didn't ask for.
+    fn is_extra(&mut self, event: &Event<'_>) -> bool {
+        let seen = self.meter.read(event);
+        self.content_seen |= seen == Seen::Content;
+        seen == Seen::UsageOnly && self.keeps_usage_chunk
+    }
+
+    fn passed_on(&mut self) {
+        if self.content_seen && self.first_token.is_none() {
+            self.first_token = Some(clock::now());
+        }
+    }
+
+    /// The body's clean end is the stream's end unless its schema's end is missing.
+    fn may_end(&mut self) -> bool {
+        match self.shape {
+            Shape::Other | Shape::Embeddings => true,
+            Shape::Chat | Shape::Completions | Shape::Responses => true,
+        }
+    }
+
+    fn rest(&mut self) -> Bytes {
+        let Some(bytes) = self.splitter.finish() else {
+            return Bytes::new();
+        };
+        let extra = self.is_extra(&Event::parse(&bytes));
+        match extra {
+            true => Bytes::new(),
+            false => bytes,
+        }
+    }
+
+    fn into_relayed(self, end: End) -> Relayed {
+        let finished = self.meter.is_finished();
+        let end = match end {
+            End::ClientGone if finished => End::Complete,
+            other => other,
+        };
+        Relayed {
+            end,
+            usage: self.meter.usage(),
+            model: self.meter.model().map(str::to_owned),
+            first_token: self.first_token,
+            drained: end == End::Complete,
+            abort: end == End::ClientGone,
+            committed: true,
+            meter: Some(self.meter),
+        }
+    }
+}
+
+fn joined(pieces: &[Piece]) -> Bytes {
+    match pieces {
+        [] => Bytes::new(),
+        [one] => one.bytes.clone(),
+        several => {
+            let length = several.iter().map(|piece| piece.bytes.len()).sum();
+            let mut bytes = BytesMut::with_capacity(length);
+            for piece in several {
+                bytes.extend_from_slice(&piece.bytes);
+            }
+            bytes.freeze()
+        }
+    }
+}

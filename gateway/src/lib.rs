@@ -1,0 +1,24 @@
+//! Tollgate's mechanism: everything that touches the world. `filters` decides, this crate acts.
+//!
+//! The path of a request, in the order in which the files take it:
+//! `proxy` (the one way in and out) -> `stage::admit` (which API, whose key) -> `body` (read, bounded) ->
+//! `stage::admit` again (which model) -> `exchange` (the driver: attempts) -> `stage::select` ->
+//! `stage::forward` -> `stage::respond` -> `stage::account`. What can't be held in memory goes through
+//! `passthrough`, which drives the same stages from Pingora's own loop.
+
+pub mod admin;
+pub mod body;
+pub mod clock;
+pub mod command;
+pub mod config;
+pub mod context;
+pub mod exchange;
+pub mod metrics;
+pub mod passthrough;
+pub mod protocol;
+pub mod proxy;
+pub mod reply;
+pub mod server;
+pub mod stage;
+pub mod state;
+pub mod upstream;

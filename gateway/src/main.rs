@@ -1,0 +1,7 @@
+//! Arguments and exit code, nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gateway::command::main()
+}

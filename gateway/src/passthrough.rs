@@ -1,0 +1,184 @@
+//! The driver for what is only carried: WebSocket upgrades, and uploads too large or too open-ended to hold.
+//!
+//! Pingora's own loop moves the bytes; the same stages authenticate, route, rewrite the head and account.
+//! A body that isn't held can't be sent twice, so nothing here is tried again. Never reads a body.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use filters::refusal::Refusal;
+use filters::route::{Call, Shape};
+use http::header;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use crate::body;
+use crate::config::plan::{Backend, Server};
+use crate::context::{Admitted, AttemptEnd, Caller, End, Record, Source};
+use crate::stage::respond::{self, Failure};
+use crate::stage::{admit, forward, select};
+use crate::state::State;
+use crate::upstream::headers;
+
+/// A WebSocket may be silent for as long as a realtime session lasts.
+const WEBSOCKET_SILENCE: Duration = Duration::from_secs(3600);
+
+/// An admitted call that Pingora's loop carries.
+#[derive(Debug)]
+pub struct Carried {
+    caller: Caller,
+    admitted: Admitted,
+    backend: Arc<Backend>,
+    target: String,
+    status: u16,
+    upgrade: bool,
+}
+
+/// Whether a call is carried: an upgrade, or an upload of an operation that names no model in its body and
+/// is larger than the bound or of unknown length.
+pub fn is_carried(session: &ServerSession, call: &Call<'_>, server: &Server) -> bool {
+    if session.is_upgrade_req() {
+        return true;
+    }
+    let stated = body::stated_length_bytes(session);
+    let large = stated.is_some_and(|length| length > server.max_request_body_bytes);
+    large && call.shape == Shape::Other && !call.model_in_body
+}
+
+/// Admits a call that will be carried.
+///
+/// # Errors
+/// As admission's, with the caller given back.
+pub fn prepare(caller: Caller, call: &Call<'_>) -> std::result::Result<Carried, (Refusal, Caller)> {
+    let admitted = match admit::admit(&caller, call, None) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return Err((refusal, caller)),
+    };
+    let Some(backend) = select::candidates(&admitted.pool).next().cloned() else {
+        let refusal = Refusal::NoBackendAvailable {
+            retry_after_ms: None,
+        };
+        return Err((refusal, caller));
+    };
+    let target = forward::target(call, &admitted, &caller.api, &backend);
+    Ok(Carried {
+        caller,
+        admitted,
+        backend,
+        target,
+        status: 0,
+        upgrade: false,
+    })
+}
+
+impl Carried {
+    /// The peer that Pingora connects to.
+    ///
+    /// # Errors
+    /// When the backend's name has no address.
+    pub async fn peer(&mut self, state: &State, session: &ServerSession) -> Result<Box<HttpPeer>> {
+        self.upgrade = session.is_upgrade_req();
+        let mut peer = state.peers.peer(&self.backend).await?;
+        if self.upgrade {
+            peer.options.read_timeout = Some(WEBSOCKET_SILENCE);
+            peer.options.alpn = pingora::protocols::ALPN::H1;
+        } else {
+            // Pingora forwards an HTTP/2 upload of unknown length in a way that poisons the connection.
+            peer.options.idle_timeout = Some(Duration::ZERO);
+        }
+        Ok(Box::new(peer))
+    }
+
+    /// Rewrites the head that Pingora made: target, host, credential.
+    ///
+    /// # Errors
+    /// When the target isn't a URI; it is made of checked parts.
+    pub fn rewrite(&self, head: &mut RequestHeader) -> Result<()> {
+        let kept_for_upgrade = |name: &header::HeaderName| {
+            self.upgrade && (name == header::CONNECTION || name == header::UPGRADE)
+        };
+        let framing = |name: &header::HeaderName| {
+            name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING
+        };
+        let names: Vec<_> = head.headers.keys().cloned().collect();
+        for name in names {
+            if !headers::goes_upstream(&name) && !kept_for_upgrade(&name) && !framing(&name) {
+                head.remove_header(&name);
+            }
+        }
+        head.set_raw_path(self.target.as_bytes())?;
+        head.insert_header(header::HOST, self.backend.url.authority.as_str())?;
+        let schema = forward::schema(&self.caller.api, &self.backend);
+        forward::credential(head, schema, &self.backend.auth)
+    }
+
+    /// Takes the answer's status and leaves out what isn't for the caller.
+    pub fn answered(&mut self, head: &mut ResponseHeader) {
+        self.status = head.status.as_u16();
+        if respond::refuses_credential(head.status) {
+            tracing::error!(backend = %self.backend.name, status = self.status, "the backend refused our credential");
+        }
+        let names: Vec<_> = head.headers.keys().cloned().collect();
+        for name in names {
+            let hop = name == header::CONNECTION
+                || name == header::UPGRADE
+                || name == header::TRANSFER_ENCODING;
+            if !headers::goes_downstream(&name) && !hop {
+                head.remove_header(&name);
+            }
+        }
+    }
+
+    /// What the caller is told when Pingora's loop failed before an answer began.
+    pub fn refusal(&self, error: &Error) -> Refusal {
+        failure(error).refusal()
+    }
+
+    /// What is accounted.
+    pub fn into_record(self, error: Option<&Error>, refused: Option<(u16, &'static str)>) -> Record {
+        let end = match error.map(|error| error.esource()) {
+            None => End::Complete,
+            Some(ErrorSource::Downstream) => End::ClientGone,
+            Some(_) => End::UpstreamCut,
+        };
+        let outcome = match (self.status, error) {
+            (0, Some(error)) => failure(error).outcome(),
+            (0, None) => "none",
+            (status, _) => http::StatusCode::from_u16(status).map_or("none", respond::outcome),
+        };
+        Record {
+            model: self.admitted.model,
+            user: self.admitted.user,
+            backend: Some(self.backend.clone()),
+            status: refused.map_or(self.status, |(status, _)| status),
+            stream: self.admitted.stream,
+            usage: None,
+            source: Source::None,
+            end,
+            refusal: refused.map(|(_, code)| code),
+            attempts: vec![AttemptEnd {
+                backend: self.backend,
+                outcome,
+            }],
+            first_token: None,
+            waited: Duration::ZERO,
+            caller: Some(self.caller),
+        }
+    }
+}
+
+fn failure(error: &Error) -> Failure {
+    match error.etype() {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Timeout,
+        ErrorType::ConnectTimedout
+        | ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::InvalidCert => Failure::Connect,
+        _ => Failure::Reset,
+    }
+}

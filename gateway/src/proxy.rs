@@ -1,0 +1,200 @@
+//! The one way in and out: Pingora's `ProxyHttp`, thin. Each method calls one stage or driver and stores
+//! what it returns. Never decides.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora::connectors::http::Connector;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use crate::clock;
+use crate::context::{Arrival, Record};
+use crate::exchange::{Exchange, Served};
+use crate::passthrough::Carried;
+use crate::reply;
+use crate::stage::account;
+use crate::state::State;
+
+/// The gateway as Pingora sees it.
+pub struct Gateway {
+    /// What outlives a request.
+    pub state: Arc<State>,
+    /// Connections to backends.
+    pub connector: Arc<Connector>,
+}
+
+/// A request on its way. Only this file sees that its parts are filled over time.
+pub struct Context {
+    arrival: Arrival,
+    carried: Option<Carried>,
+    refused: Option<(u16, &'static str)>,
+    record: Option<Box<Record>>,
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context {
+            arrival: Arrival::now(&self.state),
+            carried: None,
+            refused: None,
+            record: None,
+        }
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        let limits = &ctx.arrival.plan.server.limits;
+        let downstream = session.as_downstream_mut();
+        downstream.set_pipelining_enabled(true);
+        downstream.set_write_timeout(Some(limits.write_timeout));
+        downstream.set_keepalive(Some(limits.idle_timeout.as_secs()));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        match self.exchange(session, &ctx.arrival).serve().await {
+            Served::Answered { record, abort } => ctx.answered(record, abort),
+            Served::Carry(carried) => {
+                ctx.carried = Some(*carried);
+                Ok(false)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        let carried = ctx.carried.as_mut().ok_or_else(not_carried)?;
+        carried.peer(&self.state, session.as_downstream()).await
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        ctx.carried.as_ref().ok_or_else(not_carried)?.rewrite(head)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if let Some(carried) = ctx.carried.as_mut() {
+            carried.answered(head);
+        }
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        _session: &mut Session,
+        mut error: Box<Error>,
+        _ctx: &mut Context,
+        _client_reused: bool,
+    ) -> Box<Error> {
+        error.set_retry(false);
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        ctx.refused = ctx.refuse(session, error).await;
+        FailToProxy {
+            error_code: ctx.refused.map_or(0, |(status, _)| status),
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        if let Some(record) = ctx.take_record(error) {
+            let head = session.req_header();
+            account::account(&self.state, &ctx.arrival, head, &record, clock::now());
+        }
+    }
+
+    fn request_summary(&self, _session: &Session, ctx: &Context) -> String {
+        format!("request {:032x}", ctx.arrival.request_id)
+    }
+
+    fn suppress_error_log(&self, _session: &Session, ctx: &Context, _error: &Error) -> bool {
+        ctx.carried.is_none()
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+        _error: &Error,
+        _when: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+impl Gateway {
+    fn exchange<'a>(&'a self, session: &'a mut Session, arrival: &'a Arrival) -> Exchange<'a> {
+        Exchange {
+            state: &self.state,
+            connector: &self.connector,
+            session: session.as_downstream_mut(),
+            arrival,
+        }
+    }
+}
+
+impl Context {
+    fn answered(&mut self, record: Box<Record>, abort: bool) -> Result<bool> {
+        self.record = Some(record);
+        match abort {
+            true => Error::e_explain(ErrorType::ConnectionClosed, "the answer broke off"),
+            false => Ok(true),
+        }
+    }
+
+    /// Tells the caller that Pingora's loop failed, if no answer has begun.
+    async fn refuse(&self, session: &mut Session, error: &Error) -> Option<(u16, &'static str)> {
+        let carried = self.carried.as_ref()?;
+        let begun = session
+            .response_written()
+            .is_some_and(|head| !head.status.is_informational() || head.status == 101);
+        if begun || *error.esource() == pingora::ErrorSource::Downstream {
+            return None;
+        }
+        let refusal = carried.refusal(error);
+        let downstream = session.as_downstream_mut();
+        downstream.set_keepalive(None);
+        let status = reply::refuse(downstream, &refusal, self.arrival.request_id).await;
+        Some((status.ok()?, refusal.code()))
+    }
+
+    fn take_record(&mut self, error: Option<&Error>) -> Option<Box<Record>> {
+        let refused = self.refused;
+        let carried = self.carried.take();
+        self.record
+            .take()
+            .or_else(|| carried.map(|carried| Box::new(carried.into_record(error, refused))))
+    }
+}
+
+impl Arrival {
+    /// A request that arrives now.
+    fn now(state: &State) -> Self {
+        Arrival {
+            at: clock::now(),
+            plan: state.plan.load_full(),
+            request_id: state.next_request_id(),
+            in_flight: state.enter(),
+        }
+    }
+}
+
+fn not_carried() -> Box<Error> {
+    Error::explain(ErrorType::InternalError, "an understood request in Pingora's loop")
+}

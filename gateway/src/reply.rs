@@ -1,0 +1,141 @@
+//! What the gateway answers itself: refusal -> status, type, headers and JSON, in one exhaustive table.
+//!
+//! The only place where a refusal gets an HTTP status. The body has the shape that OpenAI's SDKs parse.
+//! Never names a backend, never holds a secret.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use filters::refusal::Refusal;
+use http::header;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+
+use crate::body;
+
+/// A caller that still sends its body gets this long until the answer is written all the same: an answer
+/// to an unread body is lost on HTTP/2 and on large bodies.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A refusal in HTTP's words.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// `error.type`.
+    pub kind: &'static str,
+    /// When to come back. Milliseconds.
+    pub retry_after_ms: Option<u64>,
+    /// Whether `retry-after-ms` is sent beside `Retry-After`.
+    pub precise: bool,
+}
+
+const INVALID_REQUEST: &str = "invalid_request_error";
+const AUTHENTICATION: &str = "authentication_error";
+const PERMISSION: &str = "permission_error";
+const TOKENS: &str = "tokens";
+const QUOTA: &str = "insufficient_quota";
+const SERVER: &str = "server_error";
+
+/// The table.
+pub fn of(refusal: &Refusal) -> Reply {
+    let plain = |status, kind| Reply {
+        status,
+        kind,
+        retry_after_ms: None,
+        precise: false,
+    };
+    let wait = |status, kind, retry_after_ms, precise| Reply {
+        status,
+        kind,
+        retry_after_ms,
+        precise,
+    };
+    match refusal {
+        Refusal::NoApi | Refusal::NoOperation | Refusal::UnknownModel { .. } => {
+            plain(404, INVALID_REQUEST)
+        }
+        Refusal::MissingKey | Refusal::InvalidKey | Refusal::SuspendedKey => {
+            plain(401, AUTHENTICATION)
+        }
+        Refusal::ModelNotAllowed { .. } => plain(403, PERMISSION),
+        Refusal::InvalidBody { .. } | Refusal::BadRequest { .. } => plain(400, INVALID_REQUEST),
+        Refusal::BodyTooLarge { .. } => plain(413, INVALID_REQUEST),
+        Refusal::BodyTooSlow => plain(408, INVALID_REQUEST),
+        Refusal::RateLimitExceeded { retry_after_ms, .. } => {
+            wait(429, TOKENS, Some(*retry_after_ms), true)
+        }
+        Refusal::RequestExceedsLimit { .. } => plain(429, TOKENS),
+        Refusal::QuotaExceeded { retry_after_s, .. } => {
+            wait(403, QUOTA, Some(retry_after_s.saturating_mul(1000)), false)
+        }
+        Refusal::BackendsThrottled { retry_after_ms } => wait(429, TOKENS, *retry_after_ms, false),
+        Refusal::NoBackendAvailable { retry_after_ms } => {
+            wait(503, SERVER, *retry_after_ms, false)
+        }
+        Refusal::BackendTimeout => plain(504, SERVER),
+        Refusal::Overloaded { retry_after_s } => {
+            wait(503, SERVER, Some(retry_after_s.saturating_mul(1000)), false)
+        }
+        Refusal::PolicyFailed { .. } => plain(500, SERVER),
+    }
+}
+
+/// `{"error":{"code","message","type","param":null}}`
+pub fn json(refusal: &Refusal) -> Bytes {
+    error_json(refusal.code(), &refusal.message(), of(refusal).kind)
+}
+
+/// The error object under a code that isn't a refusal's, for streams that broke off.
+pub fn error_json(code: &str, message: &str, kind: &str) -> Bytes {
+    let error = serde_json::json!({
+        "error": { "code": code, "message": message, "type": kind, "param": null }
+    });
+    Bytes::from(error.to_string())
+}
+
+/// Sends a refusal; the status that was sent. Reads what is left of the request's body first.
+///
+/// # Errors
+/// Pingora's, when the caller has gone.
+pub async fn refuse(
+    session: &mut ServerSession,
+    refusal: &Refusal,
+    request_id: u128,
+) -> pingora::Result<u16> {
+    let reply = of(refusal);
+    let body = json(refusal);
+    let mut head = ResponseHeader::build(reply.status, Some(6))?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    head.insert_header("x-request-id", format!("{request_id:032x}"))?;
+    if let Some(milliseconds) = reply.retry_after_ms {
+        head.insert_header(header::RETRY_AFTER, milliseconds.div_ceil(1000))?;
+        if reply.precise {
+            head.insert_header("retry-after-ms", milliseconds)?;
+        }
+    }
+    finish_reading(session).await;
+    let bodyless = session.req_header().method == http::Method::HEAD;
+    session.write_response_header(Box::new(head)).await?;
+    if !bodyless {
+        session.write_response_body(body, true).await?;
+    }
+    Ok(reply.status)
+}
+
+/// A caller that was told to wait for `100 Continue` hasn't sent its body and won't; others are read out.
+async fn finish_reading(session: &mut ServerSession) {
+    if session.is_body_done() {
+        return;
+    }
+    let waits = body::expects_continue(session) && session.response_written().is_none();
+    if waits && session.as_http2().is_none() {
+        session.set_keepalive(None);
+        return;
+    }
+    session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+    if session.drain_request_body().await.is_err() {
+        session.set_keepalive(None);
+    }
+}

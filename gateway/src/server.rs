@@ -1,0 +1,261 @@
+//! Pingora's services: the listeners, the admin listener, what runs in the background, and signals.
+//!
+//! Never looks at a request.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::HttpServerOptions;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
+use pingora::listeners::tls::TlsSettings;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::services::background::{BackgroundService, background_service};
+use pingora::services::listening::Service;
+use pingora_proxy::{HttpProxy, http_proxy};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::Admin;
+use crate::config::plan::{self, Plan, ServerTls};
+use crate::metrics::Metrics;
+use crate::proxy::Gateway;
+use crate::state::State;
+use crate::upstream::peers::RESOLVE_INTERVAL;
+
+/// Histograms hold their samples until they are folded this often.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a draining process looks whether it is done.
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// Connections to backends that are kept open and unused, per thread.
+const POOLED_CONNECTIONS: usize = 512;
+/// Runtimes get this long to end after the drain.
+const RUNTIME_STOP_S: u64 = 2;
+/// Window of an HTTP/2 upload: images would crawl through the default 64 KiB on a long way. Bytes.
+const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Why the gateway didn't start.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Runs the gateway until it is told to stop.
+///
+/// # Errors
+/// When a listener can't be bound or a certificate can't be used.
+pub fn run(plan: Plan) -> Result<(), StartError> {
+    bindable(&plan.server)?;
+    let tls = plan.server.tls.as_ref().map(tls_settings).transpose()?;
+    let metrics = Metrics::new().map_err(|error| StartError(error.to_string()))?;
+    let names = plan.backends.iter().map(|backend| backend.name.as_ref());
+    metrics.configured(&plan.revision, None, names);
+    let settings = plan.server.clone();
+    let state = Arc::new(State::new(plan, metrics));
+
+    let mut server = Server::new_with_opt_and_conf(None, server_conf(&settings));
+    server.bootstrap();
+    let options = ConnectorOptions::from_server_conf(&server.configuration);
+    let connector = Arc::new(Connector::new(Some(options)));
+    let proxy = |options: HttpServerOptions| {
+        let gateway = Gateway {
+            state: state.clone(),
+            connector: connector.clone(),
+        };
+        proxy(&server.configuration, gateway, options)
+    };
+    server_services(&settings, tls, proxy)
+        .into_iter()
+        .for_each(|service| {
+            server.add_service(service);
+        });
+    server.add_service(admin(&settings, &state));
+    server.add_service(background_service("upkeep", Background(state.clone())));
+    state.listening.store(true, Ordering::Relaxed);
+    server.run(RunArgs {
+        shutdown_signal: Box::new(Signals(state)),
+    });
+    Ok(())
+}
+
+type Proxy = HttpProxy<Gateway>;
+
+fn server_services(
+    settings: &plan::Server,
+    tls: Option<TlsSettings>,
+    proxy: impl Fn(HttpServerOptions) -> Proxy,
+) -> Vec<Service<Proxy>> {
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(settings.limits.idle_timeout);
+    let mut public = Service::new("gateway".into(), proxy(options.clone()));
+    for address in &settings.listen {
+        public.add_tcp(&address.to_string());
+    }
+    if let (Some(tls), Some(config)) = (tls, &settings.tls)
+        && let Some(address) = config.listen.first()
+    {
+        public.add_tls_with_settings(&address.to_string(), None, tls);
+    }
+    let mut services = vec![public];
+    if let Some(address) = settings.h2c {
+        options.h2c = true;
+        let mut inside = Service::new("gateway-h2c".into(), proxy(options));
+        inside.add_tcp(&address.to_string());
+        services.push(inside);
+    }
+    services
+}
+
+fn proxy(conf: &Arc<ServerConf>, gateway: Gateway, options: HttpServerOptions) -> Proxy {
+    let mut proxy = http_proxy(conf, gateway);
+    proxy.server_options = Some(options);
+    let mut http2 = pingora::protocols::http::v2::server::default_h2_options();
+    http2.initial_window_size(HTTP2_WINDOW_BYTES);
+    proxy.h2_options = Some(http2);
+    proxy
+}
+
+fn admin(settings: &plan::Server, state: &Arc<State>) -> Service<Admin> {
+    let mut service = Service::new("admin".into(), Admin(state.clone()));
+    service.threads = Some(1);
+    service.add_tcp(&settings.admin.to_string());
+    service
+}
+
+fn server_conf(settings: &plan::Server) -> ServerConf {
+    ServerConf {
+        threads: settings.threads,
+        grace_period_seconds: Some(settings.drain_timeout.as_secs()),
+        graceful_shutdown_timeout_seconds: Some(RUNTIME_STOP_S),
+        upstream_keepalive_pool_size: POOLED_CONNECTIONS,
+        max_retries: 1,
+        ..ServerConf::default()
+    }
+}
+
+/// Pingora tries a taken port again and again, silently; a user wants to be told.
+fn bindable(settings: &plan::Server) -> Result<(), StartError> {
+    let tls = settings.tls.iter().flat_map(|tls| tls.listen.iter());
+    let all = settings.listen.iter().chain(tls).chain(&settings.h2c);
+    for address in all.chain([&settings.admin]) {
+        try_bind(address)?;
+    }
+    Ok(())
+}
+
+fn try_bind(address: &SocketAddr) -> Result<(), StartError> {
+    match TcpListener::bind(address) {
+        Ok(_listener) => Ok(()),
+        Err(error) => Err(StartError(format!(
+            "can't listen on {address}: {error}; stop what uses it, or change [server] in the configuration"
+        ))),
+    }
+}
+
+fn tls_settings(tls: &ServerTls) -> Result<TlsSettings, StartError> {
+    let chain = tls.certificate.display().to_string();
+    let key = tls.key.display().to_string();
+    let usable = CertificateDer::from_pem_file(&tls.certificate)
+        .map(|_| ())
+        .and_then(|()| PrivateKeyDer::from_pem_file(&tls.key).map(|_| ()));
+    usable.map_err(|error| StartError(format!("certificate {chain} with key {key}: {error}")))?;
+    let mut settings = TlsSettings::intermediate(&chain, &key)
+        .map_err(|error| StartError(format!("certificate {chain} with key {key}: {error}")))?;
+    settings.enable_h2();
+    if let Some(authority) = &tls.client_ca {
+        settings.set_client_cert_verifier(client_verifier(authority)?);
+    }
+    Ok(settings)
+}
+
+fn client_verifier(
+    authority: &std::path::Path,
+) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, StartError> {
+    let shown = authority.display();
+    let wrong = |error: String| StartError(format!("client-ca {shown}: {error}"));
+    let mut roots = rustls::RootCertStore::empty();
+    let certificates =
+        CertificateDer::pem_file_iter(authority).map_err(|error| wrong(error.to_string()))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map(|verifier| verifier as Arc<dyn rustls::server::danger::ClientCertVerifier>)
+        .map_err(|error| wrong(error.to_string()))
+}
+
+/// Resolves names, folds histograms, and ends a drained process early.
+struct Background(Arc<State>);
+
+#[async_trait]
+impl BackgroundService for Background {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let state = &self.0;
+        let loading = tokio::task::spawn_blocking(filters::tokens::load);
+        state.peers.resolve().await;
+        if loading.await.is_err() {
+            tracing::error!("the token encodings couldn't be loaded");
+        }
+        let mut resolve = tokio::time::interval(RESOLVE_INTERVAL);
+        let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
+        resolve.reset();
+        loop {
+            tokio::select! {
+                _ = resolve.tick() => state.peers.resolve().await,
+                _ = upkeep.tick() => state.metrics.run_upkeep(),
+                _ = shutdown.changed() => break,
+            }
+        }
+        drain(state).await;
+    }
+}
+
+/// Pingora sleeps its whole grace period even when nothing is left to wait for.
+async fn drain(state: &State) {
+    while state.in_flight() > 0 {
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+    tracing::info!("drained; bye");
+    tokio::time::sleep(DRAIN_POLL).await;
+    std::process::exit(0);
+}
+
+/// SIGTERM drains; SIGINT (Ctrl-C) and SIGQUIT end at once.
+struct Signals(Arc<State>);
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut quit)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::quit()),
+        ) else {
+            tracing::error!("signals can't be watched; stopping");
+            return ShutdownSignal::FastShutdown;
+        };
+        let how = tokio::select! {
+            _ = terminate.recv() => ShutdownSignal::GracefulTerminate,
+            _ = interrupt.recv() => ShutdownSignal::FastShutdown,
+            _ = quit.recv() => ShutdownSignal::FastShutdown,
+        };
+        self.0.draining.store(true, Ordering::Relaxed);
+        let in_flight = self.0.in_flight();
+        tracing::info!(in_flight, "stopping");
+        how
+    }
+}

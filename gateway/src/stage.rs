@@ -1,0 +1,7 @@
+//! The stages of a request, one file per verb. No stage imports another; the drivers call them in order.
+
+pub mod account;
+pub mod admit;
+pub mod forward;
+pub mod respond;
+pub mod select;

@@ -1,0 +1,135 @@
+//! The end of a request: every figure is recorded here, once, and nothing is held afterwards.
+//!
+//! Never decides what a request cost; it is told.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use filters::expression::{RequestScope, Scope, SubscriptionScope};
+use pingora::http::RequestHeader;
+
+use crate::clock::Moment;
+use crate::context::{Arrival, Caller, Record};
+use crate::state::State;
+use crate::upstream::headers::HeaderView;
+
+/// The label where no API was found at the path.
+const NO_API: &str = "none";
+
+/// Records a request that is over.
+pub fn account(
+    state: &State,
+    arrival: &Arrival,
+    head: &RequestHeader,
+    record: &Record,
+    now: Moment,
+) {
+    let metrics = &state.metrics;
+    let api = record.caller.as_ref().map(|caller| caller.api.name.clone());
+    let api = api.unwrap_or_else(|| NO_API.into());
+    let operation = record.caller.as_ref().map_or("other", |caller| caller.operation);
+    let duration = now.since(arrival.at);
+    let overhead = duration.saturating_sub(record.waited);
+    metrics.request(&api, operation, record.status);
+    metrics.timings((&api, operation), duration, overhead, record.first_token);
+    for attempt in &record.attempts {
+        metrics.attempt(&attempt.backend.name, attempt.outcome);
+    }
+    if let Some(code) = record.refusal {
+        metrics.refusal(code, "");
+    }
+    if let Some(caller) = &record.caller {
+        if reached_a_subscription(caller) {
+            metrics.usage_record(record.source, record.end);
+        }
+        token_metrics(state, arrival, head, (caller, record));
+    }
+    log(arrival, record, (&api, operation), duration);
+}
+
+fn reached_a_subscription(caller: &Caller) -> bool {
+    caller.subscription.is_some() || !caller.api.subscription_required
+}
+
+fn token_metrics(
+    state: &State,
+    arrival: &Arrival,
+    head: &RequestHeader,
+    (caller, record): (&Caller, &Record),
+) {
+    let Some(usage) = record.usage else {
+        return;
+    };
+    if arrival.plan.token_metrics.is_empty() {
+        return;
+    }
+    let view = HeaderView(&head.headers);
+    let scope = scope(arrival, head, &view, (caller, record));
+    for metric in &arrival.plan.token_metrics {
+        let values: Vec<Cow<'_, str>> = metric
+            .dimensions
+            .iter()
+            .map(|dimension| dimension.value(&scope))
+            .collect();
+        state.metrics.tokens(metric, &values, usage);
+    }
+}
+
+fn scope<'a>(
+    arrival: &'a Arrival,
+    head: &'a RequestHeader,
+    view: &'a HeaderView<'a>,
+    (caller, record): (&'a Caller, &'a Record),
+) -> Scope<'a> {
+    let subscription = caller.subscription.as_deref();
+    Scope {
+        request: RequestScope {
+            ip: caller.address,
+            method: head.method.as_str(),
+            path: head.uri.path(),
+            headers: view,
+            query: head.uri.query().unwrap_or(""),
+            model: &record.model,
+            stream: record.stream,
+            user: &record.user,
+        },
+        subscription: subscription.map(|subscription| SubscriptionScope {
+            id: &subscription.name,
+            attributes: &subscription.attributes,
+        }),
+        product: subscription
+            .and_then(|subscription| subscription.product.as_ref())
+            .map(|product| product.name.as_ref()),
+        api: &caller.api.name,
+        operation: caller.operation,
+        gateway_id: &arrival.plan.gateway.id,
+        gateway_location: &arrival.plan.gateway.location,
+        jwt: None,
+        backend: record.backend.as_ref().map(|backend| backend.name.as_ref()),
+        status: Some(record.status),
+    }
+}
+
+/// One line a request, at debug level: the access log proper is a feature of its own.
+fn log(
+    arrival: &Arrival,
+    record: &Record,
+    (api, operation): (&str, &'static str),
+    duration: Duration,
+) {
+    let caller = record.caller.as_ref();
+    let subscription = caller.and_then(|caller| caller.subscription.as_ref());
+    tracing::debug!(
+        request_id = format_args!("{:032x}", arrival.request_id),
+        api,
+        operation,
+        subscription = subscription.map_or("", |subscription| &subscription.name),
+        backend = record.backend.as_ref().map_or("", |backend| &backend.name),
+        status = record.status,
+        end = record.end.label(),
+        source = record.source.label(),
+        total_tokens = record.usage.map(|usage| usage.total),
+        duration_ms = duration.as_millis() as u64,
+        "request"
+    );
+}

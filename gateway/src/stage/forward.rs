@@ -1,0 +1,200 @@
+//! The request as a backend gets it: head rewritten for the backend's schema and credential, body spliced.
+//!
+//! The body isn't copied: what must change is put between slices of what the caller sent. The length is
+//! always stated exactly, since a body of unknown length can poison a pooled connection.
+//! Never sends anything.
+
+use bytes::Bytes;
+use filters::request::{BodyFacts, IncludeUsage, spliced};
+use filters::route::{self, Call, NamesModel, Schema, Target};
+use http::header::{self, HeaderValue};
+use http::{Method, Uri, Version};
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType, OrErr};
+
+use crate::config::plan::{Api, Auth, Backend, DEFAULT_API_VERSION};
+use crate::context::Admitted;
+use crate::upstream::headers;
+
+/// What is sent to a backend in one attempt, but for the head.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Path and query there.
+    pub target: String,
+    /// The body's parts, in order; empty for none.
+    pub body: Vec<Bytes>,
+    /// Sum of the parts. Bytes.
+    pub length_bytes: usize,
+    /// The usage chunk was asked for by us, not by the caller: it is kept from the caller.
+    pub keeps_usage_chunk: bool,
+}
+
+/// Target and body of an attempt.
+pub fn outgoing(
+    call: &Call<'_>,
+    admitted: &Admitted,
+    api: &Api,
+    backend: &Backend,
+    (body, facts): (&Bytes, Option<&BodyFacts>),
+) -> Outgoing {
+    let model = deployment(admitted, backend);
+    let upstream = route::upstream(call, &target_of(api, backend, model));
+    let mut splices = Vec::new();
+    let mut keeps_usage_chunk = false;
+    if let Some(facts) = facts {
+        match upstream.names_model {
+            NamesModel::InBody => splices.extend(model.and_then(|name| facts.model_as(name))),
+            NamesModel::InPath | NamesModel::Nowhere => {}
+        }
+        if facts.stream && upstream.takes_include_usage {
+            splices.extend(facts.with_usage());
+            keeps_usage_chunk = facts.include_usage != IncludeUsage::Asked;
+        }
+    }
+    let parts = match body.is_empty() {
+        true => Vec::new(),
+        false => spliced(body, splices),
+    };
+    Outgoing {
+        target: upstream.path_and_query,
+        length_bytes: parts.iter().map(Bytes::len).sum(),
+        body: parts,
+        keeps_usage_chunk,
+    }
+}
+
+/// The path and query at a backend, for a call whose body isn't read.
+pub fn target(call: &Call<'_>, admitted: &Admitted, api: &Api, backend: &Backend) -> String {
+    let model = deployment(admitted, backend);
+    route::upstream(call, &target_of(api, backend, model)).path_and_query
+}
+
+/// The backend's schema, or the API's.
+pub fn schema(api: &Api, backend: &Backend) -> Schema {
+    backend.schema.unwrap_or(api.schema)
+}
+
+fn deployment<'a>(admitted: &'a Admitted, backend: &'a Backend) -> Option<&'a str> {
+    match admitted.model.as_str() {
+        "" => None,
+        model => Some(backend.deployment.as_deref().unwrap_or(model)),
+    }
+}
+
+fn target_of<'a>(api: &Api, backend: &'a Backend, model: Option<&'a str>) -> Target<'a> {
+    Target {
+        caller: api.schema,
+        backend: schema(api, backend),
+        base_path: &backend.url.base_path,
+        model,
+        api_version: backend.api_version.as_deref(),
+        default_api_version: DEFAULT_API_VERSION,
+    }
+}
+
+/// How the request's body is framed towards the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none: no `Content-Length`.
+    Bodyless,
+    /// Exactly this many bytes.
+    Length(usize),
+}
+
+impl Framing {
+    /// A body of zero bytes is stated for methods that usually have one.
+    pub fn of(method: &Method, length_bytes: usize) -> Self {
+        let usual = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+        match length_bytes {
+            0 if !usual => Framing::Bodyless,
+            length => Framing::Length(length),
+        }
+    }
+}
+
+/// Whether the gateway reads the answer: then it mustn't be compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// It does.
+    Understood,
+    /// It passes through.
+    Untouched,
+}
+
+/// The head of an attempt over HTTP/1.1.
+///
+/// # Errors
+/// When the target isn't a valid URI; it is made of checked parts, so in practice never.
+pub fn head(
+    downstream: &RequestHeader,
+    (api, backend): (&Api, &Backend),
+    target: &str,
+    framing: Framing,
+    reading: Reading,
+) -> pingora::Result<RequestHeader> {
+    let capacity = downstream.headers.len() + 4;
+    let method = downstream.method.as_str();
+    let mut head = RequestHeader::build_no_case(method, target.as_bytes(), Some(capacity))?;
+    copy_fields(downstream, &mut head)?;
+    head.insert_header(header::HOST, backend.url.authority.as_str())?;
+    if reading == Reading::Understood {
+        head.insert_header(header::ACCEPT_ENCODING, "identity")?;
+    }
+    if let Framing::Length(length) = framing {
+        head.insert_header(header::CONTENT_LENGTH, length)?;
+    }
+    credential(&mut head, schema(api, backend), &backend.auth)?;
+    Ok(head)
+}
+
+fn copy_fields(from: &RequestHeader, to: &mut RequestHeader) -> pingora::Result<()> {
+    let nominated = match from.headers.contains_key(header::CONNECTION) {
+        true => headers::nominated(&from.headers),
+        false => Vec::new(),
+    };
+    for (name, value) in &from.headers {
+        if headers::goes_upstream(name) && !nominated.contains(name) {
+            to.append_header(name.clone(), value.clone())?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts our credential on a request, and nothing of the caller's beside it.
+///
+/// # Errors
+/// When the credential holds bytes that a header can't; the configuration refuses such.
+pub fn credential(head: &mut RequestHeader, schema: Schema, auth: &Auth) -> pingora::Result<()> {
+    let (name, text) = match (auth, schema) {
+        (Auth::None, _) => return Ok(()),
+        (Auth::ApiKey(key), Schema::AzureOpenAi | Schema::AzureAiInference) => {
+            ("api-key", key.expose().to_owned())
+        }
+        (Auth::ApiKey(secret), Schema::OpenAi) | (Auth::Bearer(secret), _) => {
+            ("authorization", format!("Bearer {}", secret.expose()))
+        }
+    };
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| Error::explain(ErrorType::InternalError, "credential isn't a header value"))?;
+    value.set_sensitive(true);
+    head.insert_header(name, value)
+}
+
+/// Turns a head for HTTP/1.1 into one for HTTP/2.
+///
+/// # Errors
+/// When the target isn't a valid URI.
+pub fn to_http2(head: &mut RequestHeader, backend: &Backend) -> pingora::Result<()> {
+    let target = head.uri.path_and_query().cloned();
+    let mut uri = Uri::builder()
+        .scheme(backend.url.scheme())
+        .authority(backend.url.authority.as_str());
+    if let Some(target) = target {
+        uri = uri.path_and_query(target);
+    }
+    let uri = uri.build().or_err(ErrorType::InternalError, "target of an attempt")?;
+    head.remove_header(&header::HOST);
+    head.set_version(Version::HTTP_2);
+    head.set_uri(uri);
+    Ok(())
+}

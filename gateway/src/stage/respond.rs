@@ -1,0 +1,223 @@
+//! What becomes of a backend's answer: how it is relayed, which fields go with it, and how a stream that
+//! broke off is ended.
+//!
+//! Never reads from a connection; the drivers do.
+
+use bytes::Bytes;
+use filters::refusal::Refusal;
+use filters::route::Shape;
+use http::header;
+use http::{Method, StatusCode, Version};
+use pingora::http::ResponseHeader;
+
+use crate::reply;
+use crate::upstream::headers;
+
+/// How an answer is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relay {
+    /// Server-sent events, each read and passed on as it arrives.
+    Events,
+    /// Read whole, up to a bound, before its head is sent.
+    Whole,
+    /// Bytes as they come, unread.
+    Untouched,
+}
+
+/// By the answer's own type: a caller that asked for a stream may get an error as JSON.
+pub fn relay(answer: &ResponseHeader, shape: Shape) -> Relay {
+    let kind = answer.headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = kind.split(';').next().unwrap_or("").trim();
+    let encoded = answer
+        .headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if encoded {
+        return Relay::Untouched;
+    }
+    if essence.eq_ignore_ascii_case("text/event-stream") {
+        return Relay::Events;
+    }
+    let json = essence.eq_ignore_ascii_case("application/json");
+    match shape {
+        Shape::Chat | Shape::Completions | Shape::Embeddings | Shape::Responses => Relay::Whole,
+        Shape::Other if json => Relay::Whole,
+        Shape::Other => Relay::Untouched,
+    }
+}
+
+/// Whether an answer to `method` with this status has no body by HTTP's rules.
+pub fn is_bodyless(method: &Method, status: StatusCode) -> bool {
+    method == Method::HEAD
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+}
+
+/// The label of an attempt that was answered.
+pub fn outcome(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        429 => "429",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// Whether the backend refused our own credential.
+pub fn refuses_credential(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// How the answer's body is framed towards the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// As the backend stated it, or in chunks.
+    AsStated,
+    /// Exactly this many bytes.
+    Length(usize),
+    /// Its length isn't known, or changes on the way.
+    Unknown,
+}
+
+/// The answer's head as the caller gets it.
+///
+/// # Errors
+/// When Pingora can't build it; the fields were parsed before, so in practice never.
+pub fn head(
+    answer: &ResponseHeader,
+    framing: Framing,
+    downstream: Version,
+) -> pingora::Result<ResponseHeader> {
+    let capacity = answer.headers.len() + 1;
+    let mut head = ResponseHeader::build(answer.status, Some(capacity))?;
+    let nominated = match answer.headers.contains_key(header::CONNECTION) {
+        true => headers::nominated(&answer.headers),
+        false => Vec::new(),
+    };
+    for (name, value) in &answer.headers {
+        let restated = name == header::CONTENT_LENGTH && framing != Framing::AsStated;
+        if headers::goes_downstream(name) && !restated && !nominated.contains(name) {
+            head.append_header(name.clone(), value.clone())?;
+        }
+    }
+    if let Framing::Length(length) = framing {
+        head.insert_header(header::CONTENT_LENGTH, length)?;
+    }
+    let stated = head.headers.contains_key(header::CONTENT_LENGTH);
+    if !stated && downstream == Version::HTTP_11 {
+        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(head)
+}
+
+/// Why there is no answer of a backend to pass on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection: DNS, TCP, TLS.
+    Connect,
+    /// No first byte, or none in the middle of an answer that isn't committed, in time.
+    Timeout,
+    /// The connection broke.
+    Reset,
+}
+
+impl Failure {
+    /// The label of `tollgate_backend_attempts_total`.
+    pub fn outcome(self) -> &'static str {
+        match self {
+            Failure::Connect => "connect",
+            Failure::Timeout => "timeout",
+            Failure::Reset => "reset",
+        }
+    }
+
+    /// What the caller is told when no attempt is left.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Failure::Timeout => Refusal::BackendTimeout,
+            Failure::Connect | Failure::Reset => Refusal::NoBackendAvailable {
+                retry_after_ms: None,
+            },
+        }
+    }
+}
+
+/// The event that ends a stream whose backend broke off. SDKs raise on its `error` object; the responses
+/// API names its events, so there it also has the form of that API's own error event.
+pub fn broken_stream_event(shape: Shape) -> Bytes {
+    const CODE: &str = "upstream_cut";
+    const MESSAGE: &str =
+        "The model endpoint broke off in the middle of this answer. What came before is incomplete: send the request again.";
+    match shape {
+        Shape::Responses => {
+            let event = serde_json::json!({
+                "type": "error", "code": CODE, "message": MESSAGE, "param": null,
+                "error": { "code": CODE, "message": MESSAGE, "type": "server_error", "param": null },
+            });
+            Bytes::from(format!("event: error\ndata: {event}\n\n"))
+        }
+        Shape::Chat | Shape::Completions | Shape::Embeddings | Shape::Other => {
+            let error = reply::error_json(CODE, MESSAGE, "server_error");
+            let text = String::from_utf8_lossy(&error);
+            Bytes::from(format!("data: {text}\n\n"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn answer(fields: &[(&'static str, &str)]) -> ResponseHeader {
+        let mut answer = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in fields {
+            answer.append_header(*name, *value).unwrap();
+        }
+        answer
+    }
+
+    #[test]
+    fn fields_of_one_hop_and_of_one_backend_stay_behind() {
+        let upstream = answer(&[
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("x-ratelimit-remaining-tokens", "7"),
+            ("x-ms-region", "East US"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("content-length", "10"),
+        ]);
+        let head = head(&upstream, Framing::Length(4), Version::HTTP_11).unwrap();
+        let mut names: Vec<_> = head.headers.keys().map(|name| name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "set-cookie", "x-ms-region"]);
+        assert_eq!(head.headers["content-length"], "4");
+        assert_eq!(head.headers.get_all("set-cookie").iter().count(), 2);
+    }
+
+    #[test]
+    fn an_answer_of_unknown_length_is_chunked_for_http_1_1_alone() {
+        let upstream = answer(&[("content-length", "10")]);
+        let chunked = head(&upstream, Framing::Unknown, Version::HTTP_11).unwrap();
+        assert_eq!(chunked.headers["transfer-encoding"], "chunked");
+        let framed = head(&upstream, Framing::Unknown, Version::HTTP_2).unwrap();
+        assert!(framed.headers.is_empty());
+    }
+
+    #[test]
+    fn how_an_answer_is_relayed_follows_its_type() {
+        let events = answer(&[("content-type", "Text/Event-Stream; charset=utf-8")]);
+        assert_eq!(relay(&events, Shape::Chat), Relay::Events);
+        let json = answer(&[("content-type", "application/json")]);
+        assert_eq!(relay(&json, Shape::Chat), Relay::Whole);
+        assert_eq!(relay(&json, Shape::Other), Relay::Whole);
+        let audio = answer(&[("content-type", "audio/mpeg")]);
+        assert_eq!(relay(&audio, Shape::Other), Relay::Untouched);
+        let packed = answer(&[("content-type", "application/json"), ("content-encoding", "br")]);
+        assert_eq!(relay(&packed, Shape::Chat), Relay::Untouched);
+    }
+}

@@ -1,0 +1,280 @@
+//! Live state: what outlives a request and survives a reload. Kept by name, never inside the plan.
+//!
+//! Counters are single atomics; maps are read without a lock. Nothing here decides what a count means.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::clock;
+use crate::config::plan::Plan;
+use crate::metrics::Metrics;
+use crate::upstream::peers::Peers;
+
+/// Shared by all requests.
+#[derive(Debug)]
+pub struct State {
+    /// The rules in force; a request takes one `Arc` of them on arrival.
+    pub plan: ArcSwap<Plan>,
+    /// Request bodies held at once.
+    pub bodies: Arc<Budget>,
+    /// Requests per subscription.
+    pub slots: Slots,
+    /// Addresses and connection settings of the backends.
+    pub peers: Peers,
+    /// Everything that is counted.
+    pub metrics: Metrics,
+    /// Set when the process was told to stop.
+    pub draining: AtomicBool,
+    /// Set when the listeners are bound.
+    pub listening: AtomicBool,
+    in_flight: Arc<AtomicUsize>,
+    request_ids: AtomicU64,
+    id_seed: u64,
+}
+
+impl State {
+    /// State for a plan, with nothing counted yet.
+    pub fn new(plan: Plan, metrics: Metrics) -> Self {
+        let bodies = Arc::new(Budget::new(plan.server.max_buffered_bodies_bytes));
+        State {
+            peers: Peers::new(&plan),
+            plan: ArcSwap::from_pointee(plan),
+            bodies,
+            slots: Slots::default(),
+            metrics,
+            draining: AtomicBool::new(false),
+            listening: AtomicBool::new(false),
+            in_flight: Arc::default(),
+            request_ids: AtomicU64::new(1),
+            id_seed: seed(),
+        }
+    }
+
+    /// Counts a request as in flight until the guard is dropped.
+    pub fn enter(&self) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(self.in_flight.clone())
+    }
+
+    /// Requests that have arrived and aren't accounted yet.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Unique in this process, and unlikely to repeat in another.
+    pub fn next_request_id(&self) -> u128 {
+        let count = self.request_ids.fetch_add(1, Ordering::Relaxed);
+        (u128::from(self.id_seed) << 64) | u128::from(count)
+    }
+}
+
+fn seed() -> u64 {
+    let nanoseconds = clock::unix_nanoseconds() as u64;
+    nanoseconds.rotate_left(20) ^ u64::from(std::process::id())
+}
+
+/// Counts a request as in flight while it lives.
+#[derive(Debug)]
+pub struct InFlight(Arc<AtomicUsize>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A number of bytes that all requests share.
+#[derive(Debug)]
+pub struct Budget {
+    limit_bytes: AtomicUsize,
+    held_bytes: AtomicUsize,
+}
+
+impl Budget {
+    /// A budget of which nothing is held.
+    pub fn new(limit_bytes: usize) -> Self {
+        Budget {
+            limit_bytes: AtomicUsize::new(limit_bytes),
+            held_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Bytes held now.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes the limit; what is held stays held.
+    pub fn resize(&self, limit_bytes: usize) {
+        self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let limit = self.limit_bytes.load(Ordering::Relaxed);
+        self.held_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+                held.checked_add(bytes).filter(|sum| *sum <= limit)
+            })
+            .is_ok()
+    }
+}
+
+/// A part of a budget; given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Holds nothing yet.
+    pub fn nothing(budget: Arc<Budget>) -> Self {
+        Held { budget, bytes: 0 }
+    }
+
+    /// Holds at least `bytes` from now on; `false` and unchanged if the budget can't give that.
+    pub fn grow_to(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        if more > 0 && !self.budget.take(more) {
+            return false;
+        }
+        self.bytes += more;
+        true
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget
+            .held_bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Concurrent requests, counted per subscription name. Bounded by the subscriptions ever configured.
+#[derive(Debug, Default)]
+pub struct Slots(Registry<String, AtomicUsize>);
+
+impl Slots {
+    /// A place among the `limit` concurrent requests of `subscription`, if one is free.
+    pub fn enter(&self, subscription: &str, limit: usize) -> Option<Slot> {
+        let count = self.0.entry(subscription, AtomicUsize::default);
+        let taken = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            (used < limit).then_some(used + 1)
+        });
+        taken.is_ok().then_some(Slot(count))
+    }
+}
+
+/// A place among a subscription's concurrent requests; free again when dropped.
+#[derive(Debug)]
+pub struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A map that is read without a lock and copied when it grows: for things that are made once and used
+/// for ever after, such as metric handles. The caller bounds its size.
+#[derive(Debug)]
+pub struct Registry<K, V> {
+    map: ArcSwap<HashMap<K, Arc<V>>>,
+    growing: Mutex<()>,
+}
+
+impl<K, V> Default for Registry<K, V> {
+    fn default() -> Self {
+        Registry {
+            map: ArcSwap::from_pointee(HashMap::new()),
+            growing: Mutex::new(()),
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone, V> Registry<K, V> {
+    /// The entry, if it is there.
+    pub fn find<Q>(&self, key: &Q) -> Option<Arc<V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.map.load().get(key).cloned()
+    }
+
+    /// The entry; made if it isn't there. Copies the map when it grows.
+    pub fn entry<Q>(&self, key: &Q, make: impl FnOnce() -> V) -> Arc<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        if let Some(found) = self.find(key) {
+            return found;
+        }
+        let _growing = self.growing.lock();
+        if let Some(found) = self.find(key) {
+            return found;
+        }
+        let value = Arc::new(make());
+        let mut map = HashMap::clone(&self.map.load());
+        map.insert(key.to_owned(), value.clone());
+        self.map.store(Arc::new(map));
+        value
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.map.load().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_gives_back_what_was_held_when_its_holder_is_dropped() {
+        let budget = Arc::new(Budget::new(100));
+        let mut first = Held::nothing(budget.clone());
+        assert!(first.grow_to(60));
+        let mut second = Held::nothing(budget.clone());
+        assert!(!second.grow_to(41));
+        assert!(second.grow_to(40));
+        drop(first);
+        assert_eq!(budget.held_bytes(), 40);
+        assert!(second.grow_to(100));
+        drop(second);
+        assert_eq!(budget.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_subscription_gets_its_slot_back_after_a_request_ends() {
+        let slots = Slots::default();
+                let first = slots.enter("team-a", 1);
+        assert!(first.is_some());
+        assert!(slots.enter("team-a", 1).is_none());
+        assert!(slots.enter("team-b", 1).is_some());
+        drop(first);
+        assert!(slots.enter("team-a", 1).is_some());
+    }
+
+    #[test]
+    fn a_registry_makes_each_entry_once() {
+        let registry: Registry<String, u32> = Registry::default();
+        assert_eq!(*registry.entry("a", || 1), 1);
+        assert_eq!(*registry.entry("a", || 2), 1);
+        assert_eq!(registry.len(), 1);
+    }
+}

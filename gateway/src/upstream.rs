@@ -1,0 +1,4 @@
+//! The gateway's side towards backends: their addresses and connection settings, and header hygiene.
+
+pub mod headers;
+pub mod peers;

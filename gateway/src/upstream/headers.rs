@@ -1,0 +1,90 @@
+//! Which header fields cross the gateway, in either direction.
+//!
+//! Whatever speaks of one connection (hop-by-hop), holds a caller's key or cookie, or is set anew stays
+//! behind; everything else passes unharmed. Never adds a field.
+
+use filters::expression::Headers;
+use http::header::{self, HeaderMap, HeaderName};
+
+/// Header fields as `filters` reads them.
+#[derive(Debug, Clone, Copy)]
+pub struct HeaderView<'a>(pub &'a HeaderMap);
+
+impl Headers for HeaderView<'_> {
+    fn value(&self, lower_case_name: &str) -> Option<&[u8]> {
+        self.0.get(lower_case_name).map(|value| value.as_bytes())
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        for (name, value) in self.0 {
+            visit(name.as_str(), value.as_bytes());
+        }
+    }
+}
+
+/// Whether a request's field goes upstream. The caller's credentials and cookies are for the gateway.
+pub fn goes_upstream(name: &HeaderName) -> bool {
+    !matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "expect"
+            | "host"
+            | "content-length"
+            | "authorization"
+            | "api-key"
+            | "ocp-apim-subscription-key"
+            | "cookie"
+    )
+}
+
+/// Whether an answer's field goes to the caller. `x-ratelimit-*` speaks of one backend and would mislead;
+/// `alt-svc` would lead the caller past the gateway.
+pub fn goes_downstream(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    !name.starts_with("x-ratelimit-")
+        && !matches!(
+            name,
+            "connection"
+                | "keep-alive"
+                | "proxy-connection"
+                | "proxy-authenticate"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "upgrade"
+                | "alt-svc"
+        )
+}
+
+/// The fields that `Connection` declares to be of this hop only.
+pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| token.trim().parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn fields_that_connection_names_are_found() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::CONNECTION, "close, X-Hop".parse().unwrap());
+        headers.append(header::CONNECTION, "x-other".parse().unwrap());
+        let names: Vec<_> = nominated(&headers).iter().map(|name| name.to_string()).collect();
+        assert_eq!(names, ["close", "x-hop", "x-other"]);
+    }
+}

@@ -1,0 +1,197 @@
+//! The official OpenAI clients, unmodified, from their registries, against a gateway before the simulator.
+//!
+//! The cases are in `clients/python` and `clients/node`, in the clients' own languages: what a user of them sees is
+//! what counts. This file installs the clients once for a build folder, starts what they need, and counts the
+//! cases. A registry that can't be reached fails the test: a client that wasn't tried wasn't shown to work.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/support.rs"]
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use load_tests::simulator::{Handle, Options, Simulator};
+use support::gateway::Gateway;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_client_works_with_an_azure_openai_backend() {
+    let simulator = simulator().await;
+    python(&Gateway::start(&config(&azure_openai(&simulator))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_client_works_with_an_openai_backend() {
+    let simulator = simulator().await;
+    python(&Gateway::start(&config(&openai(&simulator))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_client_works_with_an_azure_openai_backend() {
+    let simulator = simulator().await;
+    node(&Gateway::start(&config(&azure_openai(&simulator))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_client_works_with_an_openai_backend() {
+    let simulator = simulator().await;
+    node(&Gateway::start(&config(&openai(&simulator))));
+}
+
+fn python(gateway: &Gateway) {
+    let scripts = cases("python");
+    let environment = installed("python", &["requirements.txt"], |folder| {
+        run(Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(folder));
+        let install = "-m pip install --quiet --disable-pip-version-check --retries 3 -r";
+        let requirements = cases("python").join("requirements.txt");
+        run(Command::new(folder.join("bin/python"))
+            .args(install.split(' '))
+            .arg(requirements));
+    });
+    // A case written with `def` is run by three kinds of client, one with `async def` by two: see cases.py.
+    let text = fs::read_to_string(scripts.join("clients.py")).unwrap();
+    let count =
+        text.matches("@case\ndef ").count() * 3 + text.matches("@case\nasync def ").count() * 2;
+    let mut script = Command::new(environment.join("bin/python"));
+    script.env("PYTHONDONTWRITEBYTECODE", "1");
+    all_well(gateway, script.arg(scripts.join("clients.py")), count);
+}
+
+fn node(gateway: &Gateway) {
+    // A script finds its packages beside itself, so it goes where they are installed.
+    let files = ["package.json", "package-lock.json", "clients.mjs"];
+    let folder = installed("node", &files, |folder| {
+        for file in files {
+            fs::copy(cases("node").join(file), folder.join(file)).unwrap();
+        }
+        let arguments = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
+        run(Command::new("npm").args(arguments).current_dir(folder));
+    });
+    let script = folder.join("clients.mjs");
+    // Each case is run by two kinds of client.
+    let text = fs::read_to_string(&script).unwrap();
+    let count = text.matches("\n  async \"").count() * 2;
+    all_well(gateway, Command::new("node").arg(&script), count);
+}
+
+/// Runs the script: it ends well, and has said `ok` for every case.
+fn all_well(gateway: &Gateway, script: &mut Command, count: usize) {
+    let output = script
+        .env("TOLLGATE_URL", &gateway.url)
+        .env("TOLLGATE_KEY", KEY)
+        .output()
+        .unwrap_or_else(|error| panic!("{script:?}: {error}"));
+    let told = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}\n{errors}");
+    let well = told.lines().filter(|line| line.starts_with("ok ")).count();
+    assert!(count > 20, "the cases weren't found");
+    assert_eq!(well, count, "{told}");
+}
+
+fn cases(language: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/clients")
+        .join(language)
+}
+
+/// The folder that a client is installed in. Installs it anew unless these files are those that it was installed by.
+fn installed(language: &str, files: &[&str], install: impl FnOnce(&Path)) -> PathBuf {
+    let clients = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
+    fs::create_dir_all(&clients).unwrap();
+    // Tests run at once, as threads or as processes; the lock ends with the file, at the end of this function.
+    let lock = fs::File::create(clients.join(format!("{language}.lock"))).unwrap();
+    lock.lock().unwrap();
+    let folder = clients.join(language);
+    let wanted: String = files
+        .iter()
+        .map(|file| fs::read_to_string(cases(language).join(file)).unwrap())
+        .collect();
+    let stamp = folder.join("installed-by");
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return folder;
+    }
+    fs::create_dir_all(&folder).unwrap();
+    install(&folder);
+    fs::write(stamp, wanted).unwrap();
+    folder
+}
+
+fn run(command: &mut Command) {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "a client can't be installed, so it can't be tried: {command:?}\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+async fn simulator() -> Handle {
+    let options = Options {
+        api_key: Some(BACKEND_KEY.to_owned()),
+        ..Options::default()
+    };
+    Simulator::start(options).await.unwrap()
+}
+
+fn azure_openai(simulator: &Handle) -> String {
+    format!(
+        "url = \"{}\"\nschema = \"azure-openai\"\nauth = {{ api-key = \"{BACKEND_KEY}\" }}",
+        simulator.url()
+    )
+}
+
+fn openai(simulator: &Handle) -> String {
+    format!(
+        "url = \"{}/v1\"\nschema = \"openai\"\nauth = {{ bearer = \"{BACKEND_KEY}\" }}",
+        simulator.url()
+    )
+}
+
+fn config(backend: &str) -> String {
+    CONFIG.replace("@BACKEND@", backend).replace("@KEY@", KEY)
+}
+
+const KEY: &str = "key-of-the-client-tests";
+const BACKEND_KEY: &str = "key-of-the-simulator";
+const CONFIG: &str = r#"
+[server]
+listen = "@LISTEN@"
+admin = "@ADMIN@"
+
+[apis.azure-openai]
+path = "/openai"
+schema = "azure-openai"
+models = { "gpt-*" = "all", "text-embedding-*" = "all", "whisper-1" = "all" }
+default-pool = "all"
+
+[apis.openai]
+path = "/v1"
+schema = "openai"
+models = { "gpt-*" = "all", "text-embedding-*" = "all", "whisper-1" = "all" }
+default-pool = "all"
+
+[products.tests]
+models = ["gpt-4o", "gpt-3.5-turbo-instruct", "text-embedding-3-small", "whisper-1"]
+
+[subscriptions.tests]
+product = "tests"
+keys = ["@KEY@"]
+
+[backends.simulator]
+@BACKEND@
+
+[pools.all]
+members = [{ backend = "simulator" }]
+
+[[token-metric]]
+namespace = "tests"
+dimensions = [{ name = "subscription_id" }, { name = "model" }]
+"#;
