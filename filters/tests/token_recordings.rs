@@ -5,6 +5,10 @@
 //! `TOLLGATE_VERBOSE=tools` also prints each request with tools whose estimate is off, and so for each kind.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "these tests read sample files and show how long counting took"
+)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -6,6 +6,7 @@ pub mod run;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -15,14 +16,18 @@ use crate::config::secret::System;
 /// Wrong configuration or arguments; clap exits with the same.
 pub const EXIT_WRONG_INPUT: u8 = 2;
 
-/// The version and the commit that this was built from.
-const VERSION: &str = match option_env!("TOLLGATE_COMMIT") {
-    Some(commit) => commit,
-    None => concat!(env!("CARGO_PKG_VERSION"), " (commit unknown)"),
-};
+/// The version, and the commit that this was built from where the build named it.
+fn version() -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| {
+        let commit = option_env!("TOLLGATE_COMMIT").filter(|commit| !commit.is_empty());
+        let commit = commit.unwrap_or("unknown");
+        format!("{} (commit {commit})", env!("CARGO_PKG_VERSION"))
+    })
+}
 
 #[derive(Parser)]
-#[command(name = "tollgate", version = VERSION, about = "A self-hosted GenAI gateway: meters, limits and balances tokens.")]
+#[command(name = "tollgate", version = version(), about = "A self-hosted GenAI gateway: meters, limits and balances tokens.")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -24,16 +24,13 @@ use crate::clock;
 use crate::config::plan::Backend;
 use crate::context::{Admitted, Arrival, AttemptEnd, Caller, End, Record, Source};
 use crate::passthrough::{self, Carried};
+use crate::protocol;
 use crate::reply;
 use crate::stage::admit::{self, Head};
 use crate::stage::forward::{self, Outgoing, Reading};
 use crate::stage::respond::{self, Failure};
 use crate::stage::select;
 use crate::state::State;
-use crate::protocol;
-
-/// The status in records of a caller that left before it got one (nginx's convention).
-const STATUS_CLIENT_GONE: u16 = 499;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -102,7 +99,10 @@ impl Exchange<'_> {
         method: &'u Method,
     ) -> Result<(Caller, Call<'u>), (Refusal, Option<Caller>)> {
         let request = self.session.req_header();
-        let peer = self.session.client_addr().and_then(|address| address.as_inet());
+        let peer = self
+            .session
+            .client_addr()
+            .and_then(|address| address.as_inet());
         let head = Head {
             method,
             uri,
@@ -169,7 +169,7 @@ impl Exchange<'_> {
             user: understood.admitted.user.clone(),
             stream: understood.admitted.stream,
             waited: understood.body_wait,
-            ..Record::refused(STATUS_CLIENT_GONE, "")
+            ..Record::refused(reply::CLIENT_GONE, "")
         };
         record.refusal = None;
         let mut abort = false;
@@ -182,7 +182,7 @@ impl Exchange<'_> {
                 Tried::Relayed(relayed) => {
                     abort = relayed.abort;
                     record.waited += clock::now().since(begun);
-                    self.close(&understood, relayed, &mut record).await;
+                    self.close(&understood, *relayed, &mut record).await;
                     record.caller = Some(understood.caller);
                     return Served::Answered {
                         record: Box::new(record),
@@ -207,7 +207,7 @@ impl Exchange<'_> {
             record.end = End::UpstreamCut;
             let sent = reply::refuse(self.session, &refusal, self.arrival.request_id).await;
             abort = sent.is_err();
-            record.status = sent.unwrap_or(STATUS_CLIENT_GONE);
+            record.status = sent.unwrap_or(reply::CLIENT_GONE);
         }
         record.caller = Some(understood.caller);
         Served::Answered {
@@ -276,7 +276,10 @@ impl Exchange<'_> {
         }
         record.status = answer.status.as_u16();
         let outcome = respond::outcome(answer.status);
-        let stream_open = understood.admitted.stream.then(|| self.state.metrics.stream());
+        let stream_open = understood
+            .admitted
+            .stream
+            .then(|| self.state.metrics.stream());
         let relay = Relay {
             session: self.session,
             upstream: &mut reached.upstream,
@@ -298,7 +301,7 @@ impl Exchange<'_> {
         if relayed.drained {
             reached.release(connector).await;
         }
-        Tried::Relayed(relayed)
+        Tried::Relayed(Box::new(relayed))
     }
 
     fn head(
@@ -330,7 +333,7 @@ impl Exchange<'_> {
             Some(_) => Source::Upstream,
             None => Source::None,
         };
-        let answered = (200..300).contains(&record.status);
+        let answered = respond::is_success(record.status);
         if relayed.usage.is_none() && answered {
             self.count(understood, Some(relayed), record).await;
         }
@@ -354,7 +357,7 @@ impl Exchange<'_> {
     async fn decline(&mut self, refusal: Refusal, caller: Option<Caller>) -> Served {
         let sent = reply::refuse(self.session, &refusal, self.arrival.request_id).await;
         let abort = sent.is_err();
-        let mut record = Record::refused(sent.unwrap_or(STATUS_CLIENT_GONE), refusal.code());
+        let mut record = Record::refused(sent.unwrap_or(reply::CLIENT_GONE), refusal.code());
         record.caller = caller;
         Served::Answered {
             record: Box::new(record),
@@ -364,7 +367,7 @@ impl Exchange<'_> {
 }
 
 enum Tried {
-    Relayed(Relayed),
+    Relayed(Box<Relayed>),
     Failed(Failure),
     Gone,
 }
@@ -387,7 +390,7 @@ async fn reach(
 }
 
 fn gone(caller: Caller) -> Served {
-    let mut record = Record::refused(STATUS_CLIENT_GONE, "");
+    let mut record = Record::refused(reply::CLIENT_GONE, "");
     record.refusal = None;
     record.end = End::ClientGone;
     record.caller = Some(caller);

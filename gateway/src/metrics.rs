@@ -221,7 +221,9 @@ impl Metrics {
 
     /// Adds a call's tokens under the label values of a token metric, in the order of its dimensions.
     pub fn tokens(&self, metric: &TokenMetric, values: &[std::borrow::Cow<'_, str>], usage: Usage) {
-        let family = self.tokens.entry(metric.namespace.as_str(), Registry::default);
+        let family = self
+            .tokens
+            .entry(metric.namespace.as_str(), Registry::default);
         let key = values.join("\u{1f}");
         let series = match family.find(key.as_str()) {
             Some(series) => series,
@@ -284,9 +286,18 @@ impl Metrics {
 
 fn describe(recorder: &PrometheusRecorder) {
     let counters = [
-        (REQUESTS, "Requests by API, operation and the status that the caller got."),
-        (USAGE_RECORDS, "Usage records by where their figures come from and how the call ended."),
-        (REFUSALS, "Requests that the gateway declined, by reason and policy."),
+        (
+            REQUESTS,
+            "Requests by API, operation and the status that the caller got.",
+        ),
+        (
+            USAGE_RECORDS,
+            "Usage records by where their figures come from and how the call ended.",
+        ),
+        (
+            REFUSALS,
+            "Requests that the gateway declined, by reason and policy.",
+        ),
         (ATTEMPTS, "Attempts at backends by status class or error."),
     ];
     for (name, text) in counters {
@@ -294,8 +305,14 @@ fn describe(recorder: &PrometheusRecorder) {
     }
     let histograms = [
         (DURATION, "From a request's arrival to its answer's end."),
-        (FIRST_TOKEN, "From a request's arrival to the first event of its stream that a user sees."),
-        (OVERHEAD, "Time in the gateway; waiting for the caller's body and for the backend excluded."),
+        (
+            FIRST_TOKEN,
+            "From a request's arrival to the first event of its stream that a user sees.",
+        ),
+        (
+            OVERHEAD,
+            "Time in the gateway; waiting for the caller's body and for the backend excluded.",
+        ),
     ];
     for (name, text) in histograms {
         recorder.describe_histogram(name.into(), Some(Unit::Seconds), text.into());

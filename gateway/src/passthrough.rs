@@ -131,13 +131,21 @@ impl Carried {
         }
     }
 
-    /// What the caller is told when Pingora's loop failed before an answer began.
-    pub fn refusal(&self, error: &Error) -> Refusal {
-        failure(error).refusal()
+    /// What the caller is told when Pingora's loop failed; nothing if an answer has begun, or nobody listens.
+    pub fn refusal(&self, session: &ServerSession, error: &Error) -> Option<Refusal> {
+        let begun = session
+            .response_written()
+            .is_some_and(|head| !respond::is_interim(head.status));
+        let gone = *error.esource() == ErrorSource::Downstream;
+        (!begun && !gone).then(|| failure(error).refusal())
     }
 
     /// What is accounted.
-    pub fn into_record(self, error: Option<&Error>, refused: Option<(u16, &'static str)>) -> Record {
+    pub fn into_record(
+        self,
+        error: Option<&Error>,
+        refused: Option<(u16, &'static str)>,
+    ) -> Record {
         let end = match error.map(|error| error.esource()) {
             None => End::Complete,
             Some(ErrorSource::Downstream) => End::ClientGone,
@@ -146,7 +154,7 @@ impl Carried {
         let outcome = match (self.status, error) {
             (0, Some(error)) => failure(error).outcome(),
             (0, None) => "none",
-            (status, _) => http::StatusCode::from_u16(status).map_or("none", respond::outcome),
+            (status, _) => respond::outcome_of(status),
         };
         Record {
             model: self.admitted.model,

@@ -81,7 +81,11 @@ mod tests {
 
     #[test]
     fn a_stated_length_is_found_in_any_case() {
-        assert!(states_length(b"POST / HTTP/1.1\r\nCONTENT-length: 3\r\n\r\n"));
-        assert!(!states_length(b"POST / HTTP/1.1\r\nx-content-length: 3\r\n\r\n"));
+        assert!(states_length(
+            b"POST / HTTP/1.1\r\nCONTENT-length: 3\r\n\r\n"
+        ));
+        assert!(!states_length(
+            b"POST / HTTP/1.1\r\nx-content-length: 3\r\n\r\n"
+        ));
     }
 }

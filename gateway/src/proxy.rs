@@ -51,6 +51,7 @@ impl ProxyHttp for Gateway {
         let limits = &ctx.arrival.plan.server.limits;
         let downstream = session.as_downstream_mut();
         downstream.set_pipelining_enabled(true);
+        downstream.set_read_timeout(Some(limits.body_timeout));
         downstream.set_write_timeout(Some(limits.write_timeout));
         downstream.set_keepalive(Some(limits.idle_timeout.as_secs()));
         Ok(())
@@ -66,7 +67,11 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
         let carried = ctx.carried.as_mut().ok_or_else(not_carried)?;
         carried.peer(&self.state, session.as_downstream()).await
     }
@@ -104,7 +109,12 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Context,
+    ) -> FailToProxy {
         ctx.refused = ctx.refuse(session, error).await;
         FailToProxy {
             error_code: ctx.refused.map_or(0, |(status, _)| status),
@@ -160,14 +170,10 @@ impl Context {
 
     /// Tells the caller that Pingora's loop failed, if no answer has begun.
     async fn refuse(&self, session: &mut Session, error: &Error) -> Option<(u16, &'static str)> {
-        let carried = self.carried.as_ref()?;
-        let begun = session
-            .response_written()
-            .is_some_and(|head| !head.status.is_informational() || head.status == 101);
-        if begun || *error.esource() == pingora::ErrorSource::Downstream {
-            return None;
-        }
-        let refusal = carried.refusal(error);
+        let refusal = self
+            .carried
+            .as_ref()?
+            .refusal(session.as_downstream(), error)?;
         let downstream = session.as_downstream_mut();
         downstream.set_keepalive(None);
         let status = reply::refuse(downstream, &refusal, self.arrival.request_id).await;
@@ -196,5 +202,8 @@ impl Arrival {
 }
 
 fn not_carried() -> Box<Error> {
-    Error::explain(ErrorType::InternalError, "an understood request in Pingora's loop")
+    Error::explain(
+        ErrorType::InternalError,
+        "an understood request in Pingora's loop",
+    )
 }

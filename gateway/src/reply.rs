@@ -17,6 +17,9 @@ use crate::body;
 /// to an unread body is lost on HTTP/2 and on large bodies.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The status in records of a caller that left before it got one (nginx's convention). Never sent.
+pub const CLIENT_GONE: u16 = 499;
+
 /// A refusal in HTTP's words.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -70,9 +73,7 @@ pub fn of(refusal: &Refusal) -> Reply {
             wait(403, QUOTA, Some(retry_after_s.saturating_mul(1000)), false)
         }
         Refusal::BackendsThrottled { retry_after_ms } => wait(429, TOKENS, *retry_after_ms, false),
-        Refusal::NoBackendAvailable { retry_after_ms } => {
-            wait(503, SERVER, *retry_after_ms, false)
-        }
+        Refusal::NoBackendAvailable { retry_after_ms } => wait(503, SERVER, *retry_after_ms, false),
         Refusal::BackendTimeout => plain(504, SERVER),
         Refusal::Overloaded { retry_after_s } => {
             wait(503, SERVER, Some(retry_after_s.saturating_mul(1000)), false)

@@ -8,10 +8,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::apps::HttpServerOptions;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::listeners::tls::TlsSettings;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::background::{BackgroundService, background_service};
@@ -57,7 +59,7 @@ impl std::error::Error for StartError {}
 /// When a listener can't be bound or a certificate can't be used.
 pub fn run(plan: Plan) -> Result<(), StartError> {
     bindable(&plan.server)?;
-    let tls = plan.server.tls.as_ref().map(tls_settings).transpose()?;
+    let tls = tls_listeners(plan.server.tls.as_ref())?;
     let metrics = Metrics::new().map_err(|error| StartError(error.to_string()))?;
     let names = plan.backends.iter().map(|backend| backend.name.as_ref());
     metrics.configured(&plan.revision, None, names);
@@ -73,7 +75,10 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
             state: state.clone(),
             connector: connector.clone(),
         };
-        proxy(&server.configuration, gateway, options)
+        Listener {
+            proxy: Arc::new(proxy(&server.configuration, gateway, options)),
+            header_timeout: settings.limits.header_timeout,
+        }
     };
     server_services(&settings, tls, proxy)
         .into_iter()
@@ -91,20 +96,48 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
 
 type Proxy = HttpProxy<Gateway>;
 
+/// Pingora's proxy, with a bound on the silence of a caller that sends its request's head.
+struct Listener {
+    proxy: Arc<Proxy>,
+    header_timeout: Duration,
+}
+
+#[async_trait]
+impl HttpServerApp for Listener {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        session.set_read_timeout(Some(self.header_timeout));
+        self.proxy.process_new_http(session, shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.proxy.h2_options()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.proxy.server_options()
+    }
+
+    async fn http_cleanup(&self) {
+        self.proxy.http_cleanup().await;
+    }
+}
+
 fn server_services(
     settings: &plan::Server,
-    tls: Option<TlsSettings>,
-    proxy: impl Fn(HttpServerOptions) -> Proxy,
-) -> Vec<Service<Proxy>> {
+    tls: Vec<(SocketAddr, TlsSettings)>,
+    proxy: impl Fn(HttpServerOptions) -> Listener,
+) -> Vec<Service<Listener>> {
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(settings.limits.idle_timeout);
     let mut public = Service::new("gateway".into(), proxy(options.clone()));
     for address in &settings.listen {
         public.add_tcp(&address.to_string());
     }
-    if let (Some(tls), Some(config)) = (tls, &settings.tls)
-        && let Some(address) = config.listen.first()
-    {
+    for (address, tls) in tls {
         public.add_tls_with_settings(&address.to_string(), None, tls);
     }
     let mut services = vec![public];
@@ -120,7 +153,7 @@ fn server_services(
 fn proxy(conf: &Arc<ServerConf>, gateway: Gateway, options: HttpServerOptions) -> Proxy {
     let mut proxy = http_proxy(conf, gateway);
     proxy.server_options = Some(options);
-    let mut http2 = pingora::protocols::http::v2::server::default_h2_options();
+    let mut http2 = default_h2_options();
     http2.initial_window_size(HTTP2_WINDOW_BYTES);
     proxy.h2_options = Some(http2);
     proxy
@@ -163,6 +196,15 @@ fn try_bind(address: &SocketAddr) -> Result<(), StartError> {
     }
 }
 
+fn tls_listeners(tls: Option<&ServerTls>) -> Result<Vec<(SocketAddr, TlsSettings)>, StartError> {
+    let listeners = tls
+        .into_iter()
+        .flat_map(|tls| tls.listen.iter().map(move |at| (at, tls)));
+    listeners
+        .map(|(address, tls)| Ok((*address, tls_settings(tls)?)))
+        .collect()
+}
+
 fn tls_settings(tls: &ServerTls) -> Result<TlsSettings, StartError> {
     let chain = tls.certificate.display().to_string();
     let key = tls.key.display().to_string();
@@ -189,7 +231,9 @@ fn client_verifier(
         CertificateDer::pem_file_iter(authority).map_err(|error| wrong(error.to_string()))?;
     for certificate in certificates {
         let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| wrong(error.to_string()))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)

@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn a_subscription_gets_its_slot_back_after_a_request_ends() {
         let slots = Slots::default();
-                let first = slots.enter("team-a", 1);
+        let first = slots.enter("team-a", 1);
         assert!(first.is_some());
         assert!(slots.enter("team-a", 1).is_none());
         assert!(slots.enter("team-b", 1).is_some());

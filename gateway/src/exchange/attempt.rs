@@ -16,7 +16,7 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::config::plan::Backend;
 use crate::stage::forward::{self, Outgoing};
-use crate::stage::respond::Failure;
+use crate::stage::respond::{self, Failure};
 
 /// Tells a new connection's pool key from the pooled ones'.
 const FRESH: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -38,7 +38,9 @@ impl Reached {
         if self.reusable {
             let idle_timeout = self.peer.idle_timeout();
             let (upstream, peer) = (self.upstream, self.peer);
-            connector.release_http_session(upstream, &peer, idle_timeout).await;
+            connector
+                .release_http_session(upstream, &peer, idle_timeout)
+                .await;
         }
     }
 }
@@ -58,7 +60,9 @@ pub async fn attempt(
     loop {
         match connect_and_send(connector, backend, &peer, (head, outgoing), fresh).await {
             Ok(reached) => return Ok(reached),
-            Err(Broken { error, stale: true, .. }) if !fresh => {
+            Err(Broken {
+                error, stale: true, ..
+            }) if !fresh => {
                 tracing::debug!(backend = %backend.name, %error, "a pooled connection was stale");
                 fresh = true;
             }
@@ -158,7 +162,7 @@ async fn read_head(upstream: &mut HttpSession) -> Result<()> {
         upstream.read_response_header().await?;
         let interim = upstream
             .response_header()
-            .is_none_or(|head| head.status.is_informational() && head.status != 101);
+            .is_none_or(|head| respond::is_interim(head.status));
         if !interim {
             return Ok(());
         }

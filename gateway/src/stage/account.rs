@@ -11,7 +11,7 @@ use pingora::http::RequestHeader;
 use crate::clock::Moment;
 use crate::context::{Arrival, Caller, Record};
 use crate::state::State;
-use crate::upstream::headers::HeaderView;
+use crate::upstream::headers::{self, PublicHeaders};
 
 /// The label where no API was found at the path.
 const NO_API: &str = "none";
@@ -27,7 +27,10 @@ pub fn account(
     let metrics = &state.metrics;
     let api = record.caller.as_ref().map(|caller| caller.api.name.clone());
     let api = api.unwrap_or_else(|| NO_API.into());
-    let operation = record.caller.as_ref().map_or("other", |caller| caller.operation);
+    let operation = record
+        .caller
+        .as_ref()
+        .map_or("other", |caller| caller.operation);
     let duration = now.since(arrival.at);
     let overhead = duration.saturating_sub(record.waited);
     metrics.request(&api, operation, record.status);
@@ -63,8 +66,9 @@ fn token_metrics(
     if arrival.plan.token_metrics.is_empty() {
         return;
     }
-    let view = HeaderView(&head.headers);
-    let scope = scope(arrival, head, &view, (caller, record));
+    let view = PublicHeaders(&head.headers);
+    let query = headers::public_query(head.uri.query().unwrap_or(""));
+    let scope = scope(arrival, head, (&view, &query), (caller, record));
     for metric in &arrival.plan.token_metrics {
         let values: Vec<Cow<'_, str>> = metric
             .dimensions
@@ -78,7 +82,7 @@ fn token_metrics(
 fn scope<'a>(
     arrival: &'a Arrival,
     head: &'a RequestHeader,
-    view: &'a HeaderView<'a>,
+    (view, query): (&'a PublicHeaders<'a>, &'a str),
     (caller, record): (&'a Caller, &'a Record),
 ) -> Scope<'a> {
     let subscription = caller.subscription.as_deref();
@@ -88,7 +92,7 @@ fn scope<'a>(
             method: head.method.as_str(),
             path: head.uri.path(),
             headers: view,
-            query: head.uri.query().unwrap_or(""),
+            query,
             model: &record.model,
             stream: record.stream,
             user: &record.user,

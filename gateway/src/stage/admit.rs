@@ -164,7 +164,9 @@ pub fn admit(
         model: model.to_owned(),
         pool,
         stream: facts.is_some_and(|facts| facts.stream),
-        user: facts.and_then(|facts| facts.user.clone()).unwrap_or_default(),
+        user: facts
+            .and_then(|facts| facts.user.clone())
+            .unwrap_or_default(),
     })
 }
 
@@ -242,7 +244,10 @@ mod tests {
     fn forwarded_addresses_are_believed_only_behind_trusted_proxies() {
         let trusted = [network("10.0.0.0", 8)];
         let mut headers = HeaderMap::new();
-        headers.append("x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.1.1.1".parse().unwrap());
+        headers.append(
+            "x-forwarded-for",
+            "6.6.6.6, 1.2.3.4, 10.1.1.1".parse().unwrap(),
+        );
         let seen = |peer: &str, trusted: &[Network]| {
             address(Some(peer.parse().unwrap()), &headers, trusted).to_string()
         };

@@ -192,7 +192,9 @@ pub fn to_http2(head: &mut RequestHeader, backend: &Backend) -> pingora::Result<
     if let Some(target) = target {
         uri = uri.path_and_query(target);
     }
-    let uri = uri.build().or_err(ErrorType::InternalError, "target of an attempt")?;
+    let uri = uri
+        .build()
+        .or_err(ErrorType::InternalError, "target of an attempt")?;
     head.remove_header(&header::HOST);
     head.set_version(Version::HTTP_2);
     head.set_uri(uri);

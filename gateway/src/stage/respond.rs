@@ -49,9 +49,17 @@ pub fn relay(answer: &ResponseHeader, shape: Shape) -> Relay {
 
 /// Whether an answer to `method` with this status has no body by HTTP's rules.
 pub fn is_bodyless(method: &Method, status: StatusCode) -> bool {
-    method == Method::HEAD
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
+    method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
+}
+
+/// Whether an interim answer, after which the real one comes. An upgrade's 101 is the real one.
+pub fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Whether the call was served: only then has it used tokens.
+pub fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
 }
 
 /// The label of an attempt that was answered.
@@ -64,6 +72,11 @@ pub fn outcome(status: StatusCode) -> &'static str {
         400..=499 => "4xx",
         _ => "5xx",
     }
+}
+
+/// The same for a status as a number; `none` if it is no status.
+pub fn outcome_of(status: u16) -> &'static str {
+    StatusCode::from_u16(status).map_or("none", outcome)
 }
 
 /// Whether the backend refused our own credential.
@@ -149,8 +162,7 @@ impl Failure {
 /// API names its events, so there it also has the form of that API's own error event.
 pub fn broken_stream_event(shape: Shape) -> Bytes {
     const CODE: &str = "upstream_cut";
-    const MESSAGE: &str =
-        "The model endpoint broke off in the middle of this answer. What came before is incomplete: send the request again.";
+    const MESSAGE: &str = "The model endpoint broke off in the middle of this answer. What came before is incomplete: send the request again.";
     match shape {
         Shape::Responses => {
             let event = serde_json::json!({
@@ -217,7 +229,10 @@ mod tests {
         assert_eq!(relay(&json, Shape::Other), Relay::Whole);
         let audio = answer(&[("content-type", "audio/mpeg")]);
         assert_eq!(relay(&audio, Shape::Other), Relay::Untouched);
-        let packed = answer(&[("content-type", "application/json"), ("content-encoding", "br")]);
+        let packed = answer(&[
+            ("content-type", "application/json"),
+            ("content-encoding", "br"),
+        ]);
         assert_eq!(relay(&packed, Shape::Chat), Relay::Untouched);
     }
 }

@@ -3,6 +3,9 @@
 //! Whatever speaks of one connection (hop-by-hop), holds a caller's key or cookie, or is set anew stays
 //! behind; everything else passes unharmed. Never adds a field.
 
+use std::borrow::Cow;
+
+use filters::auth;
 use filters::expression::Headers;
 use http::header::{self, HeaderMap, HeaderName};
 
@@ -18,6 +21,48 @@ impl Headers for HeaderView<'_> {
     fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
         for (name, value) in self.0 {
             visit(name.as_str(), value.as_bytes());
+        }
+    }
+}
+
+/// Header fields as expressions see them: a caller's credentials aren't there, so that none can end up in a
+/// metric's label or a counter key.
+#[derive(Debug, Clone, Copy)]
+pub struct PublicHeaders<'a>(pub &'a HeaderMap);
+
+impl Headers for PublicHeaders<'_> {
+    fn value(&self, lower_case_name: &str) -> Option<&[u8]> {
+        match is_credential(lower_case_name) {
+            true => None,
+            false => self.0.get(lower_case_name).map(|value| value.as_bytes()),
+        }
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        HeaderView(self.0).each(&mut |name, value| {
+            if !is_credential(name) {
+                visit(name, value);
+            }
+        });
+    }
+}
+
+fn is_credential(lower_case_name: &str) -> bool {
+    auth::KEY_HEADERS.contains(&lower_case_name)
+        || matches!(lower_case_name, "cookie" | "proxy-authorization")
+}
+
+/// A query without the parameters that hold keys.
+pub fn public_query(query: &str) -> Cow<'_, str> {
+    let is_key = |part: &&str| {
+        let name = part.split('=').next().unwrap_or("");
+        auth::KEY_PARAMETERS.contains(&name)
+    };
+    match query.split('&').any(|part| is_key(&part)) {
+        false => Cow::Borrowed(query),
+        true => {
+            let kept: Vec<&str> = query.split('&').filter(|part| !is_key(part)).collect();
+            Cow::Owned(kept.join("&"))
         }
     }
 }
@@ -80,11 +125,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn expressions_see_no_credentials() {
+        let mut headers = HeaderMap::new();
+        headers.append("api-key", "secret".parse().unwrap());
+        headers.append("x-team", "a".parse().unwrap());
+        let public = PublicHeaders(&headers);
+        assert_eq!(public.value("api-key"), None);
+        assert_eq!(public.value("x-team"), Some(&b"a"[..]));
+        let mut names = Vec::new();
+        public.each(&mut |name, _| names.push(name.to_owned()));
+        assert_eq!(names, ["x-team"]);
+        assert_eq!(public_query("a=1&api-key=s&b=2"), "a=1&b=2");
+        assert_eq!(public_query("a=1&my-api-key=s"), "a=1&my-api-key=s");
+    }
+
+    #[test]
     fn fields_that_connection_names_are_found() {
         let mut headers = HeaderMap::new();
         headers.append(header::CONNECTION, "close, X-Hop".parse().unwrap());
         headers.append(header::CONNECTION, "x-other".parse().unwrap());
-        let names: Vec<_> = nominated(&headers).iter().map(|name| name.to_string()).collect();
+        let names: Vec<_> = nominated(&headers)
+            .iter()
+            .map(|name| name.to_string())
+            .collect();
         assert_eq!(names, ["close", "x-hop", "x-other"]);
     }
 }

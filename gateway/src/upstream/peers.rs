@@ -152,7 +152,10 @@ impl Site {
 }
 
 fn no_address() -> Box<Error> {
-    Error::explain(ErrorType::ConnectNoRoute, "the backend's name has no address")
+    Error::explain(
+        ErrorType::ConnectNoRoute,
+        "the backend's name has no address",
+    )
 }
 
 fn template(backend: &Backend) -> HttpPeer {
