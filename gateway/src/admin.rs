@@ -53,7 +53,7 @@ fn readiness(state: &State) -> Response<Vec<u8>> {
     if state.draining.load(Ordering::Relaxed) {
         return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".into());
     }
-    if !state.listening.load(Ordering::Relaxed) {
+    if !state.ready.load(Ordering::Relaxed) {
         return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "starting\n".into());
     }
     answer(StatusCode::OK, TEXT, "ready\n".into())

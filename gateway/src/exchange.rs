@@ -328,13 +328,15 @@ impl Exchange<'_> {
         record.first_token = relayed
             .first_token
             .map(|moment| moment.since(self.arrival.at));
-        record.usage = relayed.usage;
-        record.source = match relayed.usage {
+        // What GET shows again (a stored response, a run that is polled) was used, and counted, by a POST.
+        let uses_tokens = self.session.req_header().method == Method::POST;
+        record.usage = relayed.usage.filter(|_| uses_tokens);
+        record.source = match record.usage {
             Some(_) => Source::Upstream,
             None => Source::None,
         };
         let answered = respond::is_success(record.status);
-        if relayed.usage.is_none() && answered {
+        if record.usage.is_none() && answered {
             self.count(understood, Some(relayed), record).await;
         }
     }

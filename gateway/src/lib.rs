@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod passthrough;
 pub mod protocol;
 pub mod proxy;
+pub mod reload;
 pub mod reply;
 pub mod server;
 pub mod stage;

@@ -25,6 +25,7 @@ const USAGE_RECORDS: &str = "tollgate_usage_records_total";
 const REFUSALS: &str = "tollgate_refusals_total";
 const ATTEMPTS: &str = "tollgate_backend_attempts_total";
 const BACKEND_STATE: &str = "tollgate_backend_state";
+const CONFIG_RELOADS: &str = "tollgate_config_reloads_total";
 const CONFIG_INFO: &str = "tollgate_config_info";
 const STREAMS_OPEN: &str = "tollgate_streams_open";
 const BUFFERED_BYTES: &str = "tollgate_buffered_bytes";
@@ -219,6 +220,16 @@ impl Metrics {
         }
     }
 
+    /// A reload was taken, or refused.
+    pub fn reloaded(&self, taken: bool) {
+        let result = match taken {
+            true => "ok",
+            false => "failed",
+        };
+        let labels = vec![Label::from_static_parts("result", result)];
+        self.counter(CONFIG_RELOADS, labels).increment(1);
+    }
+
     /// Adds a call's tokens under the label values of a token metric, in the order of its dimensions.
     pub fn tokens(&self, metric: &TokenMetric, values: &[std::borrow::Cow<'_, str>], usage: Usage) {
         let family = self
@@ -298,6 +309,7 @@ fn describe(recorder: &PrometheusRecorder) {
             REFUSALS,
             "Requests that the gateway declined, by reason and policy.",
         ),
+        (CONFIG_RELOADS, "Reloads of the configuration, by result."),
         (ATTEMPTS, "Attempts at backends by status class or error."),
     ];
     for (name, text) in counters {

@@ -27,6 +27,7 @@ use crate::admin::Admin;
 use crate::config::plan::{self, Plan, ServerTls};
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
+use crate::reload::reload;
 use crate::state::State;
 use crate::upstream::peers::RESOLVE_INTERVAL;
 
@@ -87,7 +88,6 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
         });
     server.add_service(admin(&settings, &state));
     server.add_service(background_service("upkeep", Background(state.clone())));
-    state.listening.store(true, Ordering::Relaxed);
     server.run(RunArgs {
         shutdown_signal: Box::new(Signals(state)),
     });
@@ -242,23 +242,29 @@ fn client_verifier(
         .map_err(|error| wrong(error.to_string()))
 }
 
-/// Resolves names, folds histograms, and ends a drained process early.
+/// Resolves names, folds histograms, reloads on SIGHUP, and ends a drained process early.
 struct Background(Arc<State>);
 
 #[async_trait]
 impl BackgroundService for Background {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let state = &self.0;
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+            tracing::error!("SIGHUP can't be watched; the configuration can't be reloaded");
+            return;
+        };
         let loading = tokio::task::spawn_blocking(filters::tokens::load);
         state.peers.resolve().await;
         if loading.await.is_err() {
             tracing::error!("the token encodings couldn't be loaded");
         }
+        state.ready.store(true, Ordering::Relaxed);
         let mut resolve = tokio::time::interval(RESOLVE_INTERVAL);
         let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
         resolve.reset();
         loop {
             tokio::select! {
+                _ = hangup.recv() => reload(state).await,
                 _ = resolve.tick() => state.peers.resolve().await,
                 _ = upkeep.tick() => state.metrics.run_upkeep(),
                 _ = shutdown.changed() => break,

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::clock;
 use crate::config::plan::Plan;
 use crate::metrics::Metrics;
+use crate::reload::LastReload;
 use crate::upstream::peers::Peers;
 
 /// Shared by all requests.
@@ -31,8 +32,10 @@ pub struct State {
     pub metrics: Metrics,
     /// Set when the process was told to stop.
     pub draining: AtomicBool,
-    /// Set when the listeners are bound.
-    pub listening: AtomicBool,
+    /// Set when names are resolved, encodings are loaded and signals are watched.
+    pub ready: AtomicBool,
+    /// What became of the last reload.
+    pub last_reload: LastReload,
     in_flight: Arc<AtomicUsize>,
     request_ids: AtomicU64,
     id_seed: u64,
@@ -49,7 +52,8 @@ impl State {
             slots: Slots::default(),
             metrics,
             draining: AtomicBool::new(false),
-            listening: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+            last_reload: LastReload::default(),
             in_flight: Arc::default(),
             request_ids: AtomicU64::new(1),
             id_seed: seed(),

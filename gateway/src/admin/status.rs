@@ -27,6 +27,10 @@ pub fn json(state: &State) -> Value {
             "revision": plan.revision,
             "source": plan.source,
             "loaded_at": plan.loaded_at,
+            "last_reload": state.last_reload.outcome().map(|outcome| json!({
+                "at": outcome.at,
+                "failure": outcome.failure,
+            })),
         },
         "in_flight": state.in_flight(),
         "buffered_bytes": state.bodies.held_bytes(),

@@ -6,18 +6,15 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use super::{EXIT_WRONG_INPUT, LogFormat, complain};
-use crate::clock;
 use crate::config::plan::Plan;
-use crate::config::secret::System;
-use crate::config::{self, Source};
-use crate::server;
+use crate::{reload, server};
 
 /// Pingora and the TLS library log what callers send at debug level; only warnings of theirs are ours to show.
 const DEFAULT_FILTER: &str = "info,pingora_core=warn,pingora_proxy=warn,pingora_load_balancing=warn,pingora=warn,rustls=warn,h2=warn";
 
 /// Runs until told to stop.
 pub fn run(path: &str, format: Option<LogFormat>) -> ExitCode {
-    let plan = match plan(path) {
+    let plan = match reload::load(path) {
         Ok(plan) => plan,
         Err(complaint) => {
             complain(complaint.trim_end());
@@ -32,17 +29,6 @@ pub fn run(path: &str, format: Option<LogFormat>) -> ExitCode {
             complain(&format!("tollgate: {error}"));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// The plan, or what is wrong with it.
-fn plan(path: &str) -> Result<Plan, String> {
-    let source = Source::read(path).map_err(|error| error.to_string())?;
-    let system = System::at(clock::unix_seconds());
-    let plan = config::load(&source, &system).map_err(|errors| errors.to_string())?;
-    match plan.refusals() {
-        refusals if refusals.is_empty() => Ok(plan),
-        refusals => Err(refusals.join("\n")),
     }
 }
 
