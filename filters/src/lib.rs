@@ -1,8 +1,8 @@
 //! Tollgate's policy. Pure and deterministic: no Pingora, no async, no clock, no randomness, no I/O.
 //!
 //! Reading order: `route` (which API, which operation) -> `auth` (whose key) -> `request` (what the body
-//! asks) -> `pattern` (which model) -> `sse`, `usage`, `answer` (what came back) -> `dimensions`
-//! (under which labels it counts).
+//! asks) -> `pattern` (which model) -> `retry_after` (how long a backend asks to be left alone) ->
+//! `sse`, `usage`, `answer` (what came back) -> `dimensions` (under which labels it counts).
 
 pub mod answer;
 pub mod auth;
@@ -11,6 +11,7 @@ pub mod expression;
 pub mod pattern;
 pub mod refusal;
 pub mod request;
+pub mod retry_after;
 pub mod route;
 pub mod sse;
 pub mod time;
