@@ -1,19 +1,23 @@
 //! Tollgate's policy. Pure and deterministic: no Pingora, no async, no clock, no randomness, no I/O.
 //!
 //! Reading order: `route` (which API, which operation) -> `auth` (whose key) -> `request` (what the body
-//! asks) -> `pattern` (which model) -> `retry_after` (how long a backend asks to be left alone) ->
-//! `sse`, `usage`, `answer` (what came back) -> `dimensions` (under which labels it counts).
+//! asks) -> `pattern` (which model) -> `outcome`, `status`, `retry_after` (how an attempt ended) ->
+//! `breaker` (whether the backend is left alone) -> `sse`, `usage`, `answer` (what came back) ->
+//! `dimensions` (under which labels it counts).
 
 pub mod answer;
 pub mod auth;
+pub mod breaker;
 pub mod dimensions;
 pub mod expression;
+pub mod outcome;
 pub mod pattern;
 pub mod refusal;
 pub mod request;
 pub mod retry_after;
 pub mod route;
 pub mod sse;
+pub mod status;
 pub mod time;
 pub mod tokens;
 pub mod units;
