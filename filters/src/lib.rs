@@ -2,8 +2,8 @@
 //!
 //! Reading order: `route` (which API, which operation) -> `auth` (whose key) -> `request` (what the body
 //! asks) -> `pattern` (which model) -> `outcome`, `status`, `retry_after` (how an attempt ended) ->
-//! `breaker` (whether the backend is left alone) -> `sse`, `usage`, `answer` (what came back) ->
-//! `dimensions` (under which labels it counts).
+//! `breaker` (whether the backend is left alone) -> `retry` (what follows) -> `sse`, `usage`, `answer`
+//! (what came back) -> `dimensions` (under which labels it counts).
 
 pub mod answer;
 pub mod auth;
@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod pattern;
 pub mod refusal;
 pub mod request;
+pub mod retry;
 pub mod retry_after;
 pub mod route;
 pub mod sse;
