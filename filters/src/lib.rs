@@ -1,12 +1,13 @@
 //! Tollgate's policy. Pure and deterministic: no Pingora, no async, no clock, no randomness, no I/O.
 //!
 //! Reading order: `route` (which API, which operation) -> `auth` (whose key) -> `request` (what the body
-//! asks) -> `pattern` (which model) -> `outcome`, `status`, `retry_after` (how an attempt ended) ->
-//! `breaker` (whether the backend is left alone) -> `retry` (what follows) -> `sse`, `usage`, `answer`
-//! (what came back) -> `dimensions` (under which labels it counts).
+//! asks) -> `pattern` (which model) -> `balance` (which backend of the pool) -> `outcome`, `status`,
+//! `retry_after` (how an attempt ended) -> `breaker` (whether the backend is left alone) -> `retry` (what
+//! follows) -> `sse`, `usage`, `answer` (what came back) -> `dimensions` (under which labels it counts).
 
 pub mod answer;
 pub mod auth;
+pub mod balance;
 pub mod breaker;
 pub mod dimensions;
 pub mod expression;

@@ -1,0 +1,52 @@
+//! What choosing among 30 members costs: `cargo bench -p filters --bench balance`.
+//!
+//! The path holds no `Vec`, `Box` or `String`: a choice is sets of bits and an array on the stack, so it
+//! allocates nothing. Times are printed and not asserted: they are the machine's.
+
+#![allow(clippy::print_stdout, reason = "it prints its result")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use filters::balance::{MAX_MEMBERS, Pool, Standing, Turns};
+
+const CHOICES: u32 = 2_000_000;
+
+fn main() {
+    let standing = |priority, weight| Standing { priority, weight };
+    let equal: Vec<Standing> = (0..MAX_MEMBERS).map(|_| standing(1, 1)).collect();
+    let few = (0..30).map(|member| standing(1, 1 + member % 3)).collect();
+    let distinct = (0..30).map(|member| standing(1, 7 + 31 * member)).collect();
+    let levels = (0..30).map(|member| standing(member, 1)).collect();
+    for (name, members) in [
+        ("30 equal weights", equal),
+        ("3 weights", few),
+        ("30 weights", distinct),
+        ("30 priorities, the last usable", levels),
+    ] {
+        measure(name, &members);
+    }
+}
+
+fn measure(name: &str, members: &[Standing]) {
+    let Ok(pool) = Pool::new(members) else {
+        println!("{name}: no pool");
+        return;
+    };
+    let last = (members[0].priority..members[29].priority)
+        .fold(pool.all(), |left, member| left.without(member as usize));
+    let turns = Turns::beginning_at(0);
+    let began = Instant::now();
+    for _ in 0..CHOICES {
+        let best = pool.best(black_box(last));
+        black_box(pool.choose(best, turns.take(best)));
+    }
+    let nanoseconds = began.elapsed().as_nanos() / u128::from(CHOICES);
+    let began = Instant::now();
+    for turn in 0..CHOICES / 30 {
+        black_box(pool.candidates(pool.all(), turn.into()).count());
+    }
+    let list = began.elapsed().as_nanos() / u128::from(CHOICES / 30);
+    println!("{name}: {nanoseconds} ns a choice, {list} ns for all 30 in order");
+}
