@@ -54,6 +54,18 @@ pub fn expects_continue(session: &ServerSession) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
+/// Sends `100 Continue` to a caller that waits for it. (HTTP/2 has no need of it.)
+///
+/// # Errors
+/// [`Unread::Gone`], when it doesn't wait any more.
+pub async fn ask_for(session: &mut ServerSession) -> Result<(), Unread> {
+    if expects_continue(session) && session.as_http2().is_none() {
+        let answered = session.write_continue_response().await;
+        answered.map_err(|_| Unread::Gone)?;
+    }
+    Ok(())
+}
+
 /// Reads the whole body.
 ///
 /// # Errors
@@ -87,10 +99,7 @@ async fn gather(
     limit_bytes: usize,
     mut held: Held,
 ) -> Result<Body, Unread> {
-    if expects_continue(session) && session.as_http2().is_none() {
-        let answered = session.write_continue_response().await;
-        answered.map_err(|_| Unread::Gone)?;
-    }
+    ask_for(session).await?;
     let Some(first) = next(session).await? else {
         return Ok(Body {
             bytes: Bytes::new(),

@@ -73,23 +73,34 @@ impl Exchange<'_> {
     pub async fn serve(mut self) -> Served {
         let uri = self.session.req_header().uri.clone();
         let method = self.session.req_header().method.clone();
-        let identified = protocol::check(self.session, &self.arrival.plan.server.limits)
-            .map_err(|refusal| (refusal, None))
-            .and_then(|()| self.identify(&uri, &method));
-        let (caller, call) = match identified {
+        if let Err(refusal) = protocol::check(self.session, &self.arrival.plan.server.limits) {
+            // Whoever sent this may see the next request's beginning elsewhere than we do.
+            self.session.set_keepalive(None);
+            return self.decline(refusal, None).await;
+        }
+        let (caller, call) = match self.identify(&uri, &method) {
             Ok(identified) => identified,
             Err((refusal, caller)) => return self.decline(refusal, caller).await,
         };
         if passthrough::is_carried(self.session, &call, &self.arrival.plan.server) {
-            return match passthrough::prepare(caller, &call) {
-                Ok(carried) => Served::Carry(Box::new(carried)),
-                Err((refusal, caller)) => self.decline(refusal, Some(caller)).await,
-            };
+            return self.carry(caller, &call).await;
         }
         match self.understand(caller, call).await {
             Ok(understood) => self.run(understood).await,
             Err((Unread::Refused(refusal), caller)) => self.decline(refusal, Some(caller)).await,
             Err((Unread::Gone, caller)) => gone(caller),
+        }
+    }
+
+    async fn carry(mut self, caller: Caller, call: &Call<'_>) -> Served {
+        let carried = match passthrough::prepare(caller, call) {
+            Ok(carried) => carried,
+            Err((refusal, caller)) => return self.decline(refusal, Some(caller)).await,
+        };
+        // Pingora's loop doesn't ask for a body that waits to be asked for.
+        match body::ask_for(self.session).await {
+            Ok(()) => Served::Carry(Box::new(carried)),
+            Err(_left) => gone(carried.into_caller()),
         }
     }
 
@@ -261,7 +272,7 @@ impl Exchange<'_> {
         let peers = &self.state.peers;
         let reached = tokio::select! {
             biased;
-            reached = reach(connector, peers, backend, &head, &outgoing) => reached,
+            reached = attempt::attempt(connector, peers, backend, &head, &outgoing) => reached,
             _ = self.session.read_body_or_idle(true) => return Tried::Gone,
         };
         let mut reached = match reached {
@@ -372,23 +383,6 @@ enum Tried {
     Relayed(Box<Relayed>),
     Failed(Failure),
     Gone,
-}
-
-async fn reach(
-    connector: &Connector,
-    peers: &crate::upstream::peers::Peers,
-    backend: &Backend,
-    head: &pingora::http::RequestHeader,
-    outgoing: &Outgoing,
-) -> Result<attempt::Reached, Failure> {
-    let peer = match peers.peer(backend).await {
-        Ok(peer) => peer,
-        Err(error) => {
-            tracing::warn!(backend = %backend.name, %error, "the backend has no address");
-            return Err(Failure::Connect);
-        }
-    };
-    attempt::attempt(connector, backend, peer, head, outgoing).await
 }
 
 fn gone(caller: Caller) -> Served {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use filters::refusal::Refusal;
 use filters::route::{Call, Shape};
-use http::header;
+use http::{Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
@@ -36,15 +36,26 @@ pub struct Carried {
     upgrade: bool,
 }
 
-/// Whether a call is carried: an upgrade, or an upload of an operation that names no model in its body and
-/// is larger than the bound or of unknown length.
+/// Whether a call is carried: a WebSocket, or an upload that is larger than the bound, of an operation that
+/// names no model in its body. An upload of unknown length is held, up to the bound.
 pub fn is_carried(session: &ServerSession, call: &Call<'_>, server: &Server) -> bool {
-    if session.is_upgrade_req() {
-        return true;
+    if call.shape != Shape::Other {
+        return false;
     }
     let stated = body::stated_length_bytes(session);
     let large = stated.is_some_and(|length| length > server.max_request_body_bytes);
-    large && call.shape == Shape::Other && !call.model_in_body
+    is_websocket(session) || (large && !call.model_in_body)
+}
+
+/// Whether the caller asks for a WebSocket. Any other `Upgrade`, such as to HTTP/2, is an offer that a server
+/// may ignore: a call with it is understood and metered like every other.
+fn is_websocket(session: &ServerSession) -> bool {
+    let head = session.req_header();
+    let asks = head
+        .headers
+        .get(header::UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    session.is_upgrade_req() && head.method == Method::GET && asks
 }
 
 /// Admits a call that will be carried.
@@ -79,7 +90,7 @@ impl Carried {
     /// # Errors
     /// When the backend's name has no address.
     pub async fn peer(&mut self, state: &State, session: &ServerSession) -> Result<Box<HttpPeer>> {
-        self.upgrade = session.is_upgrade_req();
+        self.upgrade = is_websocket(session);
         let mut peer = state.peers.peer(&self.backend).await?;
         if self.upgrade {
             peer.options.read_timeout = Some(WEBSOCKET_SILENCE);
@@ -120,12 +131,15 @@ impl Carried {
         if respond::refuses_credential(head.status) {
             tracing::error!(backend = %self.backend.name, status = self.status, "the backend refused our credential");
         }
+        let nominated = headers::nominated(&head.headers);
         let names: Vec<_> = head.headers.keys().cloned().collect();
         for name in names {
+            // Pingora reads these, and sets them anew.
             let hop = name == header::CONNECTION
                 || name == header::UPGRADE
                 || name == header::TRANSFER_ENCODING;
-            if !headers::goes_downstream(&name) && !hop {
+            let stays = !headers::goes_downstream(&name) || nominated.contains(&name);
+            if stays && !hop {
                 head.remove_header(&name);
             }
         }
@@ -138,6 +152,11 @@ impl Carried {
             .is_some_and(|head| !respond::is_interim(head.status));
         let gone = *error.esource() == ErrorSource::Downstream;
         (!begun && !gone).then(|| failure(error).refusal())
+    }
+
+    /// Who called.
+    pub fn into_caller(self) -> Caller {
+        self.caller
     }
 
     /// What is accounted.

@@ -13,9 +13,12 @@ use pingora::protocols::http::ServerSession;
 
 use crate::body;
 
-/// A caller that still sends its body gets this long until the answer is written all the same: an answer
-/// to an unread body is lost on HTTP/2 and on large bodies.
+/// A caller that still sends its body gets this long until the answer is written all the same. A body that
+/// ends by then leaves a connection that can be used again.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// After the answer, what still comes of the body is read for this long. A connection that is closed on unread
+/// bytes is reset, and the answer is lost on its way.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The status in records of a caller that left before it got one (nginx's convention). Never sent.
 pub const CLIENT_GONE: u16 = 499;
@@ -116,26 +119,33 @@ pub async fn refuse(
             head.insert_header("retry-after-ms", milliseconds)?;
         }
     }
-    finish_reading(session).await;
+    if worth_reading(session, refusal) {
+        read_out(session, DRAIN_TIMEOUT).await;
+    }
     let bodyless = session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(head)).await?;
     if !bodyless {
         session.write_response_body(body, true).await?;
     }
+    read_out(session, LINGER_TIMEOUT).await;
     Ok(reply.status)
 }
 
-/// A caller that was told to wait for `100 Continue` hasn't sent its body and won't; others are read out.
-async fn finish_reading(session: &mut ServerSession) {
+/// Whether the rest of the body is read before the answer is sent. A caller that waits for `100 Continue`
+/// hasn't sent it, and one that is too slow has had its time.
+fn worth_reading(session: &ServerSession, refusal: &Refusal) -> bool {
+    let waits = body::expects_continue(session)
+        && session.response_written().is_none()
+        && session.as_http2().is_none();
+    !waits && *refusal != Refusal::BodyTooSlow
+}
+
+/// Reads what is left of the request's body. A connection on which that fails isn't used again.
+async fn read_out(session: &mut ServerSession, timeout: Duration) {
     if session.is_body_done() {
         return;
     }
-    let waits = body::expects_continue(session) && session.response_written().is_none();
-    if waits && session.as_http2().is_none() {
-        session.set_keepalive(None);
-        return;
-    }
-    session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+    session.set_total_drain_timeout(Some(timeout));
     if session.drain_request_body().await.is_err() {
         session.set_keepalive(None);
     }

@@ -2,7 +2,7 @@
 //!
 //! Never looks at a request.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use pingora::services::listening::Service;
 use pingora_proxy::{HttpProxy, http_proxy};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::Admin;
@@ -33,6 +34,8 @@ use crate::upstream::peers::RESOLVE_INTERVAL;
 
 /// Histograms hold their samples until they are folded this often.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a listener that isn't bound yet is tried.
+const BIND_POLL: Duration = Duration::from_millis(5);
 /// How often a draining process looks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
 /// Connections to backends that are kept open and unused, per thread.
@@ -179,12 +182,16 @@ fn server_conf(settings: &plan::Server) -> ServerConf {
 
 /// Pingora tries a taken port again and again, silently; a user wants to be told.
 fn bindable(settings: &plan::Server) -> Result<(), StartError> {
-    let tls = settings.tls.iter().flat_map(|tls| tls.listen.iter());
-    let all = settings.listen.iter().chain(tls).chain(&settings.h2c);
-    for address in all.chain([&settings.admin]) {
+    for address in listeners(settings).chain([&settings.admin]) {
         try_bind(address)?;
     }
     Ok(())
+}
+
+/// Where callers come in.
+fn listeners(settings: &plan::Server) -> impl Iterator<Item = &SocketAddr> {
+    let tls = settings.tls.iter().flat_map(|tls| tls.listen.iter());
+    settings.listen.iter().chain(tls).chain(&settings.h2c)
 }
 
 fn try_bind(address: &SocketAddr) -> Result<(), StartError> {
@@ -253,6 +260,7 @@ impl BackgroundService for Background {
             tracing::error!("SIGHUP can't be watched; the configuration can't be reloaded");
             return;
         };
+        wait_until_bound(&state.plan.load().server).await;
         let loading = tokio::task::spawn_blocking(filters::tokens::load);
         state.peers.resolve().await;
         if loading.await.is_err() {
@@ -271,6 +279,23 @@ impl BackgroundService for Background {
             }
         }
         drain(state).await;
+    }
+}
+
+/// Pingora binds on its own time and tells nobody when it has: so a connection is tried.
+async fn wait_until_bound(settings: &plan::Server) {
+    for address in listeners(settings) {
+        let local = match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        let host = match address.ip().is_unspecified() {
+            true => local,
+            false => address.ip(),
+        };
+        while TcpStream::connect((host, address.port())).await.is_err() {
+            tokio::time::sleep(BIND_POLL).await;
+        }
     }
 }
 

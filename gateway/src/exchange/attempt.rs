@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
@@ -17,9 +18,13 @@ use pingora::{Error, ErrorType, Result};
 use crate::config::plan::Backend;
 use crate::stage::forward::{self, Outgoing};
 use crate::stage::respond::{self, Failure};
+use crate::upstream::peers::Peers;
 
 /// Tells a new connection's pool key from the pooled ones'.
 const FRESH: u64 = 0x9e37_79b9_7f4a_7c15;
+/// A body is written in slices of this size: the write timeout is for each, and a refusal that comes early is
+/// seen between two. Bytes.
+const SLICE_BYTES: usize = 64 << 10;
 /// Interim answers (100, 103) beyond this many are no answer.
 const INTERIM_ANSWERS_MAX: usize = 8;
 
@@ -51,11 +56,18 @@ impl Reached {
 /// Why there is none. The detail is logged here, since it names the backend.
 pub async fn attempt(
     connector: &Connector,
+    peers: &Peers,
     backend: &Backend,
-    peer: HttpPeer,
     head: &RequestHeader,
     outgoing: &Outgoing,
 ) -> std::result::Result<Reached, Failure> {
+    let peer = match peers.peer(backend).await {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::warn!(backend = %backend.name, %error, "the backend has no address");
+            return Err(Failure::Connect);
+        }
+    };
     let mut fresh = false;
     loop {
         match connect_and_send(connector, backend, &peer, (head, outgoing), fresh).await {
@@ -129,20 +141,24 @@ async fn send(
     head: &RequestHeader,
     outgoing: &Outgoing,
 ) -> Result<bool> {
-    upstream.set_read_timeout(Some(backend.timeouts.first_byte));
     let mut head = Box::new(head.clone());
     if upstream.as_http2().is_some() {
         forward::to_http2(&mut head, backend)?;
     }
     upstream.write_request_header(head).await?;
+    upstream.set_read_timeout(None);
     let written = write_body(upstream, &outgoing.body).await;
-    let answered = read_head(upstream).await;
+    upstream.set_read_timeout(Some(backend.timeouts.first_byte));
+    let answered = match &written {
+        Ok(Written::Refused) => Ok(()),
+        Ok(Written::Whole) | Err(_) => read_head(upstream).await,
+    };
     match (written, answered) {
         (written, Ok(())) => {
             upstream.set_read_timeout(Some(between_bytes(backend)));
-            Ok(written.is_ok())
+            Ok(matches!(written, Ok(Written::Whole)))
         }
-        (Err(error), Err(_)) | (Ok(()), Err(error)) => Err(error),
+        (Err(error), Err(_)) | (Ok(_), Err(error)) => Err(error),
     }
 }
 
@@ -150,22 +166,52 @@ fn between_bytes(backend: &Backend) -> Duration {
     backend.timeouts.between_bytes
 }
 
-async fn write_body(upstream: &mut HttpSession, parts: &[Bytes]) -> Result<()> {
+/// How far the body was written.
+enum Written {
+    /// To its end.
+    Whole,
+    /// Until the backend refused the request; its answer's head is read.
+    Refused,
+}
+
+async fn write_body(upstream: &mut HttpSession, parts: &[Bytes]) -> Result<Written> {
+    let mut first = true;
     for part in parts {
-        upstream.write_request_body(part.clone(), false).await?;
+        let mut rest = part.clone();
+        while !rest.is_empty() {
+            if !first && refused_already(upstream)? {
+                return Ok(Written::Refused);
+            }
+            first = false;
+            let slice = rest.split_to(rest.len().min(SLICE_BYTES));
+            upstream.write_request_body(slice, false).await?;
+        }
     }
-    upstream.finish_request_body().await
+    upstream.finish_request_body().await?;
+    Ok(Written::Whole)
+}
+
+/// Whether a refusal has come by now. Doesn't wait; half a head stays in the connection's buffer.
+fn refused_already(upstream: &mut HttpSession) -> Result<bool> {
+    if upstream.response_header().is_none() {
+        match upstream.read_response_header().now_or_never() {
+            None => return Ok(false),
+            Some(read) => read?,
+        }
+    }
+    let head = upstream.response_header();
+    Ok(head.is_some_and(|head| respond::refuses_request(head.status)))
 }
 
 async fn read_head(upstream: &mut HttpSession) -> Result<()> {
-    for _ in 0..INTERIM_ANSWERS_MAX {
-        upstream.read_response_header().await?;
-        let interim = upstream
-            .response_header()
-            .is_none_or(|head| respond::is_interim(head.status));
-        if !interim {
-            return Ok(());
+    for _ in 0..INTERIM_ANSWERS_MAX + 2 {
+        match upstream.response_header().map(|head| head.status) {
+            None => upstream.read_response_header().await?,
+            Some(status) if respond::is_interim(status) => upstream.read_response_header().await?,
+            // Nobody asked for another protocol.
+            Some(status) if respond::switches_protocols(status) => break,
+            Some(_) => return Ok(()),
         }
     }
-    Error::e_explain(ErrorType::InvalidHTTPHeader, "too many interim answers")
+    Error::e_explain(ErrorType::InvalidHTTPHeader, "no answer but interim ones")
 }

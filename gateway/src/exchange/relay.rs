@@ -118,6 +118,7 @@ impl Relay<'_> {
             return Err(Relayed::new(End::UpstreamCut));
         };
         let closes = version < http::Version::HTTP_11
+            && framing != Framing::Bodyless
             && !head.headers.contains_key(http::header::CONTENT_LENGTH);
         if closes {
             self.session.set_keepalive(None);
@@ -142,7 +143,7 @@ impl Relay<'_> {
     }
 
     async fn bodyless(&mut self) -> Relayed {
-        if let Err(relayed) = self.send_head(Framing::AsStated).await {
+        if let Err(relayed) = self.send_head(Framing::Bodyless).await {
             return relayed;
         }
         let drained = matches!(self.upstream.read_response_body().await, Ok(None));

@@ -57,6 +57,11 @@ pub fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
+/// Whether the connection isn't HTTP any more after this answer.
+pub fn switches_protocols(status: StatusCode) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS
+}
+
 /// Whether the call was served: only then has it used tokens.
 pub fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
@@ -84,11 +89,18 @@ pub fn refuses_credential(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
+/// Whether an answer that comes before the request was sent whole makes the rest of it useless.
+pub fn refuses_request(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
 /// How the answer's body is framed towards the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// As the backend stated it, or in chunks.
     AsStated,
+    /// There is no body, though its length may be stated (`HEAD`, 304).
+    Bodyless,
     /// Exactly this many bytes.
     Length(usize),
     /// Its length isn't known, or changes on the way.
@@ -111,7 +123,8 @@ pub fn head(
         false => Vec::new(),
     };
     for (name, value) in &answer.headers {
-        let restated = name == header::CONTENT_LENGTH && framing != Framing::AsStated;
+        let as_stated = matches!(framing, Framing::AsStated | Framing::Bodyless);
+        let restated = name == header::CONTENT_LENGTH && !as_stated;
         if headers::goes_downstream(name) && !restated && !nominated.contains(name) {
             head.append_header(name.clone(), value.clone())?;
         }
@@ -120,7 +133,7 @@ pub fn head(
         head.insert_header(header::CONTENT_LENGTH, length)?;
     }
     let stated = head.headers.contains_key(header::CONTENT_LENGTH);
-    if !stated && downstream == Version::HTTP_11 {
+    if !stated && framing != Framing::Bodyless && downstream == Version::HTTP_11 {
         head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
     Ok(head)
