@@ -1,8 +1,9 @@
 //! What the integration tests share: a gateway process, a scripted backend, and a small HTTP client.
 //!
 //! A test says `#[path = "support/support.rs"] mod support;`. (A file `tests/support.rs` would be taken for a
-//! test of its own.) Everything here blocks and uses the standard library alone, so that a test without a
-//! runtime can use it, and so that a fault of the gateway's HTTP code isn't hidden by the same code here.
+//! test of its own.) Everything here blocks and reads HTTP with the standard library alone (or is
+//! curl), so that a test without a runtime can use it, and so that a fault of the gateway's HTTP code isn't hidden by
+//! the same code here.
 //! Nothing waits without a deadline, and every process and port is given back on `Drop`.
 
 #![allow(
@@ -12,10 +13,14 @@
 )]
 
 pub mod backend;
+pub mod certificates;
 pub mod command;
+pub mod curl;
 pub mod gateway;
 pub mod http;
 pub mod metrics;
+pub mod plain;
+pub mod tls_front;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,327 @@
+//! HTTP itself: what can be read in two ways is refused, and everything else passes as it came.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/support.rs"]
+mod support;
+
+use std::io::{BufReader, Read, Write};
+
+use support::backend::{After, Backend};
+use support::gateway::Gateway;
+use support::http::{self, Answer};
+use support::plain::{self, KEY};
+
+#[test]
+fn heads_that_can_be_read_in_two_ways_are_refused_and_the_connection_ends() {
+    let (gateway, backend) = gateway();
+    let ambiguous = [
+        "POST /v1/files HTTP/1.1\r\nHost: a\r\nApi-Key: @KEY@\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /v1/files HTTP/1.1\r\nHost: a\r\nApi-Key: @KEY@\r\nTransfer-Encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n",
+        "GET /v1/models HTTP/1.1\r\nApi-Key: @KEY@\r\n\r\n",
+        "GET /v1/models HTTP/1.1\nHost: a\nApi-Key: @KEY@\n\n",
+        "GET /v1/models HTTP/1.1\r\nHost: a\nApi-Key: @KEY@\r\n\r\n",
+    ];
+    for request in ambiguous {
+        let text = raw(&gateway, &request.replace("@KEY@", KEY));
+        assert!(text.starts_with("HTTP/1.1 400 "), "{request}{text}");
+        assert!(text.contains("\"code\":\"bad_request\""), "{request}{text}");
+    }
+    assert!(backend.received().is_empty());
+}
+
+#[test]
+fn heads_that_are_no_http_are_refused_by_whoever_reads_them_first() {
+    let (gateway, backend) = gateway();
+    let broken = [
+        "POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+        "POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        "POST /v1/files HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity, chunked, x\r\n\r\n",
+        "GET /v1/models HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET /v1/models HTTP/1.1\r\nHost: a\r\nbad name: x\r\n\r\n",
+        "nonsense\r\n\r\n",
+    ];
+    for request in broken {
+        let text = raw(&gateway, request);
+        assert!(text.starts_with("HTTP/1.1 400 "), "{request}{text}");
+    }
+    assert!(backend.received().is_empty());
+}
+
+#[test]
+fn chunks_that_are_none_are_refused() {
+    let (gateway, backend) = gateway();
+    let head = "POST /v1/files HTTP/1.1\r\nHost: a\r\nApi-Key: @KEY@\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for chunks in [
+        "zz\r\nabc\r\n0\r\n\r\n",
+        "-1\r\n\r\n",
+        "fffffffffffffffff\r\nabc",
+    ] {
+        let text = raw(&gateway, &format!("{}{chunks}", head.replace("@KEY@", KEY)));
+        assert!(
+            text.is_empty() || text.starts_with("HTTP/1.1 400 "),
+            "{chunks}{text}"
+        );
+    }
+    assert!(backend.received().is_empty());
+}
+
+#[test]
+fn heads_beyond_the_bounds_are_refused_in_the_form_of_every_refusal() {
+    let (gateway, backend) = gateway();
+    let many: Vec<String> = (0..110).map(|number| format!("x-{number}")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "1")).collect();
+    let long = "x".repeat(40 << 10);
+    for headers in [many, vec![("x-long", long.as_str())]] {
+        let answer =
+            http::request("GET", &format!("{}/v1/models", gateway.url), &headers, b"").unwrap();
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (400, "bad_request")
+        );
+        assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
+    }
+    assert!(backend.received().is_empty());
+    let query = format!("x={}", "y".repeat(20 << 10));
+    let answer = get(&gateway, &format!("/v1/models?{query}"), &[]);
+    assert_eq!(answer.status, 200);
+    assert_eq!(backend.received()[0].path(), format!("/v1/models?{query}"));
+}
+
+#[test]
+fn paths_that_another_server_could_read_otherwise_arent_there() {
+    let (gateway, backend) = gateway();
+    let odd = [
+        "/v1/files/../models",
+        "/v1/files/%2e%2e/models",
+        "/v1/files/..%2fmodels",
+        "/v1/./models",
+        "/v1//models",
+        "//v1/models",
+        "/v1/files/a%00b",
+        "/v1/files/a%0d%0ab",
+        "/v1/files/a%5cb",
+        "/v1/files/a%zz",
+        "/v1/files/a;b",
+        "/v12/models",
+        "/",
+    ];
+    for path in odd {
+        let answer = get(&gateway, path, &[]);
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (404, "not_found"),
+            "{path}"
+        );
+    }
+    assert!(backend.received().is_empty());
+}
+
+#[test]
+fn a_path_that_isnt_text_reaches_no_backend() {
+    let (gateway, backend) = gateway();
+    let mut stream = http::connect(&gateway.url["http://".len()..]).unwrap();
+    let mut request =
+        b"GET /v1/files/\xff\xfe HTTP/1.1\r\nHost: a\r\nConnection: close\r\napi-key: ".to_vec();
+    request.extend(format!("{KEY}\r\n\r\n").as_bytes());
+    stream.write_all(&request).unwrap();
+    let answer = http::read_answer(&mut BufReader::new(stream)).unwrap();
+    assert!(matches!(answer.status, 400 | 404), "{}", answer.status);
+    assert!(backend.received().is_empty());
+}
+
+#[test]
+fn methods_pass_with_their_paths_and_queries() {
+    let (gateway, backend) = gateway();
+    let calls = [
+        ("GET", "/v1/files?limit=3&after=a%2Fb&x=%C3%A9"),
+        ("DELETE", "/v1/files/file-1"),
+        ("POST", "/v1/files/file%2D1"),
+        ("PUT", "/v1/unheard/of"),
+        ("PATCH", "/v1/unheard/of?a"),
+        ("OPTIONS", "/v1/files"),
+    ];
+    for (count, (method, path)) in calls.into_iter().enumerate() {
+        let answer = call(&gateway, method, path, &[], b"");
+        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
+        let received = backend.received();
+        assert_eq!(received.len(), count + 1);
+        assert_eq!(received[count].line, format!("{method} {path} HTTP/1.1"));
+    }
+}
+
+#[test]
+fn a_target_with_scheme_and_host_is_read_as_its_path() {
+    let (gateway, backend) = gateway();
+    let request = format!(
+        "GET http://elsewhere.example/v1/models?a=b HTTP/1.1\r\nHost: elsewhere.example\r\napi-key: {KEY}\r\nConnection: close\r\n\r\n"
+    );
+    assert!(raw(&gateway, &request).starts_with("HTTP/1.1 200 "));
+    let received = &backend.received()[0];
+    assert_eq!(received.path(), "/v1/models?a=b");
+    assert_eq!(
+        received.header("host"),
+        Some(&backend.url["http://".len()..])
+    );
+}
+
+#[test]
+fn a_tunnel_is_refused() {
+    let (gateway, backend) = gateway();
+    let text = raw(
+        &gateway,
+        "CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: elsewhere.example:443\r\n\r\n",
+    );
+    assert!(text.starts_with("HTTP/1.1 405 "), "{text}");
+    assert!(backend.received().is_empty());
+}
+
+#[test]
+fn interim_answers_of_the_backend_arent_taken_for_the_answer() {
+    let backend = Backend::start(|_, stream| {
+        stream.write_all(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n",
+        )?;
+        stream.write_all(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok",
+        )?;
+        Ok(After::Keep)
+    });
+    let gateway = before(&backend);
+    for _ in 0..5 {
+        let answer = call(&gateway, "POST", "/v1/files", &[], b"abc");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+    }
+}
+
+#[test]
+fn a_backend_that_switches_protocols_unasked_has_failed() {
+    let backend = Backend::start(|_, stream| {
+        stream.write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+        )?;
+        Ok(After::Keep)
+    });
+    let answer = call(&before(&backend), "POST", "/v1/files", &[], b"abc");
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (503, "no_backend_available")
+    );
+}
+
+#[test]
+fn a_caller_of_http_1_0_gets_bytes_until_the_end() {
+    let backend = Backend::start(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n")?;
+        Ok(After::Keep)
+    });
+    let gateway = before(&backend);
+    let text = raw(
+        &gateway,
+        &format!("GET /v1/files HTTP/1.0\r\napi-key: {KEY}\r\n\r\n"),
+    );
+    assert!(text.contains(" 200 "), "{text}");
+    assert!(text.ends_with("\r\n\r\nabcdef"), "{text}");
+    assert!(
+        !text.to_ascii_lowercase().contains("transfer-encoding"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_pipelined_next_request_doesnt_cut_the_answer_before_it() {
+    let backend = Backend::start(|request, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")?;
+        for _ in 0..50 {
+            let event = format!("data: {}\n\n", request.body.len());
+            write!(stream, "{:x}\r\n{event}\r\n", event.len())?;
+            std::thread::yield_now();
+        }
+        stream.write_all(b"0\r\n\r\n")?;
+        Ok(After::Keep)
+    });
+    let gateway = before(&backend);
+    let mut stream = http::connect(&gateway.url["http://".len()..]).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    let one = |length: usize| {
+        let body = "x".repeat(length);
+        format!(
+            "POST /v1/files HTTP/1.1\r\nhost: a\r\napi-key: {KEY}\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+    };
+    stream
+        .write_all(format!("{}{}", one(1), one(2)).as_bytes())
+        .unwrap();
+    let head = http::read_head(&mut answers).unwrap();
+    assert_eq!(head.0, 200);
+    // The third comes while the first is on its way.
+    stream.write_all(one(3).as_bytes()).unwrap();
+    for length in 1..=3 {
+        if length > 1 {
+            assert_eq!(http::read_head(&mut answers).unwrap().0, 200);
+        }
+        let mut body = Vec::new();
+        loop {
+            let chunk = http::read_chunk(&mut answers).unwrap();
+            if chunk.is_empty() {
+                break;
+            }
+            body.extend(chunk);
+        }
+        let event = format!("data: {length}\n\n");
+        assert_eq!(String::from_utf8(body).unwrap(), event.repeat(50));
+    }
+}
+
+#[test]
+fn many_requests_share_one_connection() {
+    let (gateway, backend) = gateway();
+    let mut stream = http::connect(&gateway.url["http://".len()..]).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    for number in 0..200 {
+        let body = format!(
+            "{{\"model\":\"m\",\"messages\":[{{\"role\":\"user\",\"content\":\"{number}\"}}]}}"
+        );
+        let length = body.len();
+        write!(stream, "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\napi-key: {KEY}\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+        assert_eq!(http::read_answer(&mut answers).unwrap().status, 200);
+    }
+    assert_eq!(backend.received().len(), 200);
+    assert!(backend.connections() < 50, "{}", backend.connections());
+}
+
+fn gateway() -> (Gateway, Backend) {
+    let backend = Backend::fixed(200, &[("content-type", "application/json")], "{}");
+    (before(&backend), backend)
+}
+
+fn before(backend: &Backend) -> Gateway {
+    Gateway::start(&plain::config("", &plain::openai(&backend.url)))
+}
+
+fn get(gateway: &Gateway, path: &str, headers: &[(&str, &str)]) -> Answer {
+    call(gateway, "GET", path, headers, b"")
+}
+
+fn call(
+    gateway: &Gateway,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let headers = [&[("api-key", KEY)], headers].concat();
+    http::request(method, &format!("{}{path}", gateway.url), &headers, body)
+        .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+}
+
+/// Sends these bytes, and reads until the gateway closes the connection.
+fn raw(gateway: &Gateway, request: &str) -> String {
+    let mut stream = http::connect(&gateway.url["http://".len()..]).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut text) {
+        panic!("{error} after {:?}", String::from_utf8_lossy(&text));
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
