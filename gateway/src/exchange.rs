@@ -12,7 +12,7 @@ mod relay;
 use std::time::Duration;
 
 use filters::refusal::Refusal;
-use filters::request::{self, BodyFacts};
+use filters::request::{self, BodyError, BodyFacts};
 use filters::route::{Call, Shape};
 use http::{Method, Uri};
 use pingora::connectors::http::Connector;
@@ -31,6 +31,7 @@ use crate::stage::forward::{self, Outgoing, Reading};
 use crate::stage::respond::{self, Failure};
 use crate::stage::select;
 use crate::state::State;
+use crate::upstream::fault::Fault;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -156,6 +157,10 @@ impl Exchange<'_> {
             }
             (_, shape) => request::read_json(shape, &body.bytes),
         };
+        // An unknown operation may take any body; where it takes JSON, its model counts.
+        if let (Err(BodyError::NotJson { .. }), "other") = (&facts, call.operation) {
+            return Ok(None);
+        }
         facts.map(Some).map_err(|error| Refusal::InvalidBody {
             message: error.to_string(),
         })
@@ -253,7 +258,7 @@ impl Exchange<'_> {
         let head = match self.head(understood, backend, &outgoing) {
             Ok(head) => head,
             Err(error) => {
-                tracing::error!(%error, "a request's head couldn't be made");
+                tracing::error!(error = %Fault(&error), "a request's head couldn't be made");
                 return Tried::Failed(Failure::Connect);
             }
         };
@@ -261,7 +266,7 @@ impl Exchange<'_> {
         let peers = &self.state.peers;
         let reached = tokio::select! {
             biased;
-            reached = reach(connector, peers, backend, &head, &outgoing) => reached,
+            reached = attempt::reach(connector, peers, backend, &head, &outgoing) => reached,
             _ = self.session.read_body_or_idle(true) => return Tried::Gone,
         };
         let mut reached = match reached {
@@ -372,23 +377,6 @@ enum Tried {
     Relayed(Box<Relayed>),
     Failed(Failure),
     Gone,
-}
-
-async fn reach(
-    connector: &Connector,
-    peers: &crate::upstream::peers::Peers,
-    backend: &Backend,
-    head: &pingora::http::RequestHeader,
-    outgoing: &Outgoing,
-) -> Result<attempt::Reached, Failure> {
-    let peer = match peers.peer(backend).await {
-        Ok(peer) => peer,
-        Err(error) => {
-            tracing::warn!(backend = %backend.name, %error, "the backend has no address");
-            return Err(Failure::Connect);
-        }
-    };
-    attempt::attempt(connector, backend, peer, head, outgoing).await
 }
 
 fn gone(caller: Caller) -> Served {

@@ -17,6 +17,8 @@ use pingora::{Error, ErrorType, Result};
 use crate::config::plan::Backend;
 use crate::stage::forward::{self, Outgoing};
 use crate::stage::respond::{self, Failure};
+use crate::upstream::fault::Fault;
+use crate::upstream::peers::Peers;
 
 /// Tells a new connection's pool key from the pooled ones'.
 const FRESH: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -63,15 +65,36 @@ pub async fn attempt(
             Err(Broken {
                 error, stale: true, ..
             }) if !fresh => {
-                tracing::debug!(backend = %backend.name, %error, "a pooled connection was stale");
+                tracing::debug!(backend = %backend.name, error = %Fault(&error), "a pooled connection was stale");
                 fresh = true;
             }
             Err(Broken { error, failure, .. }) => {
-                tracing::warn!(backend = %backend.name, %error, failure = failure.outcome(), "attempt failed");
+                tracing::warn!(backend = %backend.name, error = %Fault(&error), failure = failure.outcome(), "attempt failed");
                 return Err(failure);
             }
         }
     }
+}
+
+/// Finds the backend's address and makes an attempt there.
+///
+/// # Errors
+/// What it failed by, which is logged.
+pub async fn reach(
+    connector: &Connector,
+    peers: &Peers,
+    backend: &Backend,
+    head: &RequestHeader,
+    outgoing: &Outgoing,
+) -> std::result::Result<Reached, Failure> {
+    let peer = match peers.peer(backend).await {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::warn!(backend = %backend.name, error = %Fault(&error), "the backend has no address");
+            return Err(Failure::Connect);
+        }
+    };
+    attempt(connector, backend, peer, head, outgoing).await
 }
 
 struct Broken {
