@@ -23,7 +23,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::Admin;
+use crate::admin;
 use crate::config::plan::{self, Plan, ServerTls};
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
@@ -35,6 +35,8 @@ use crate::upstream::peers::RESOLVE_INTERVAL;
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a draining process looks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// How often a starting process looks whether it listens.
+const BIND_POLL: Duration = Duration::from_millis(5);
 /// Connections to backends that are kept open and unused, per thread.
 const POOLED_CONNECTIONS: usize = 512;
 /// Runtimes get this long to end after the drain.
@@ -86,8 +88,8 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
         .for_each(|service| {
             server.add_service(service);
         });
-    server.add_service(admin(&settings, &state));
     server.add_service(background_service("upkeep", Background(state.clone())));
+    admin::listen(settings.admin, state.clone()).map_err(|error| taken(&settings.admin, &error))?;
     server.run(RunArgs {
         shutdown_signal: Box::new(Signals(state)),
     });
@@ -159,13 +161,6 @@ fn proxy(conf: &Arc<ServerConf>, gateway: Gateway, options: HttpServerOptions) -
     proxy
 }
 
-fn admin(settings: &plan::Server, state: &Arc<State>) -> Service<Admin> {
-    let mut service = Service::new("admin".into(), Admin(state.clone()));
-    service.threads = Some(1);
-    service.add_tcp(&settings.admin.to_string());
-    service
-}
-
 fn server_conf(settings: &plan::Server) -> ServerConf {
     ServerConf {
         threads: settings.threads,
@@ -190,10 +185,14 @@ fn bindable(settings: &plan::Server) -> Result<(), StartError> {
 fn try_bind(address: &SocketAddr) -> Result<(), StartError> {
     match TcpListener::bind(address) {
         Ok(_listener) => Ok(()),
-        Err(error) => Err(StartError(format!(
-            "can't listen on {address}: {error}; stop what uses it, or change [server] in the configuration"
-        ))),
+        Err(error) => Err(taken(address, &error)),
     }
+}
+
+fn taken(address: &SocketAddr, error: &std::io::Error) -> StartError {
+    StartError(format!(
+        "can't listen on {address}: {error}; stop what uses it, or change [server] in the configuration"
+    ))
 }
 
 fn tls_listeners(tls: Option<&ServerTls>) -> Result<Vec<(SocketAddr, TlsSettings)>, StartError> {
@@ -258,6 +257,7 @@ impl BackgroundService for Background {
         if loading.await.is_err() {
             tracing::error!("the token encodings couldn't be loaded");
         }
+        bound(&state.plan.load().server).await;
         state.ready.store(true, Ordering::Relaxed);
         let mut resolve = tokio::time::interval(RESOLVE_INTERVAL);
         let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
@@ -271,6 +271,18 @@ impl BackgroundService for Background {
             }
         }
         drain(state).await;
+    }
+}
+
+/// Pingora doesn't say when it listens. It binds the addresses of a service together, so one is tried; a plain one
+/// where there is one, since TLS would log a broken handshake.
+async fn bound(settings: &plan::Server) {
+    let tls = settings.tls.iter().flat_map(|tls| tls.listen.iter());
+    let public = settings.listen.iter().chain(tls).next();
+    for address in public.into_iter().chain(&settings.h2c) {
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(BIND_POLL).await;
+        }
     }
 }
 
