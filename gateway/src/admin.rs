@@ -1,27 +1,74 @@
 //! The admin listener: is the process alive, is it ready, what has it counted, what is it doing.
 //!
+//! It has a thread and a listener of its own: Pingora closes its listeners as soon as a drain begins, and then is
+//! when `/readyz` has to say so and `/livez` has to go on answering.
 //! Nothing here shows a secret, a key or a prompt.
 
 mod status;
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
+use pingora::apps::ServerApp;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::stream::Stream;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::state::State;
 
 /// Answers on the admin listener.
-pub struct Admin(pub Arc<State>);
+struct Admin(Arc<State>);
 
+/// After a connection couldn't be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 const PAGE: &str = include_str!("admin/page.html");
+
+/// Listens, and answers until the process ends.
+///
+/// # Errors
+/// When the address can't be bound, or there is no thread to be had.
+pub fn listen(address: SocketAddr, state: Arc<State>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let listener = runtime.block_on(TcpListener::bind(address))?;
+    let serve = move || runtime.block_on(serve(listener, Arc::new(Admin(state))));
+    std::thread::Builder::new()
+        .name("admin".into())
+        .spawn(serve)
+        .map(|_detached| ())
+}
+
+async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    // Never sent: what is asked here is answered to the end.
+    let (_running, shutdown) = watch::channel(false);
+    loop {
+        let Ok((stream, _peer)) = listener.accept().await else {
+            // Out of descriptors, most likely: give connections the time to end.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let (admin, shutdown) = (admin.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            let mut stream: Option<pingora::protocols::Stream> =
+                Some(Box::new(Stream::from(stream)));
+            while let Some(open) = stream {
+                stream = admin.process_new(open, &shutdown).await;
+            }
+        });
+    }
+}
 
 #[async_trait]
 impl ServeHttp for Admin {

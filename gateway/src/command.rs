@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod key;
+mod log;
 pub mod run;
 
 use std::io::{self, Write};

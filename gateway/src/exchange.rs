@@ -12,7 +12,7 @@ mod relay;
 use std::time::Duration;
 
 use filters::refusal::Refusal;
-use filters::request::{self, BodyFacts};
+use filters::request::{self, BodyError, BodyFacts};
 use filters::route::{Call, Shape};
 use http::{Method, Uri};
 use pingora::connectors::http::Connector;
@@ -31,6 +31,7 @@ use crate::stage::forward::{self, Outgoing, Reading};
 use crate::stage::respond::{self, Failure};
 use crate::stage::select;
 use crate::state::State;
+use crate::upstream::fault::Fault;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -167,6 +168,10 @@ impl Exchange<'_> {
             }
             (_, shape) => request::read_json(shape, &body.bytes),
         };
+        // An unknown operation may take any body; where it takes JSON, its model counts.
+        if let (Err(BodyError::NotJson { .. }), "other") = (&facts, call.operation) {
+            return Ok(None);
+        }
         facts.map(Some).map_err(|error| Refusal::InvalidBody {
             message: error.to_string(),
         })
@@ -264,7 +269,7 @@ impl Exchange<'_> {
         let head = match self.head(understood, backend, &outgoing) {
             Ok(head) => head,
             Err(error) => {
-                tracing::error!(%error, "a request's head couldn't be made");
+                tracing::error!(error = %Fault(&error), "a request's head couldn't be made");
                 return Tried::Failed(Failure::Connect);
             }
         };

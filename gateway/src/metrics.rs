@@ -264,17 +264,25 @@ impl Metrics {
             .zip(values)
             .map(|(dimension, value)| Label::new(dimension.name.clone(), value.to_string()))
             .collect();
-        let of = |part: &str| {
+        let of = |part: &str, text: &'static str| {
             let name = format!("{}_{part}_tokens_total", metric.namespace);
+            self.recorder
+                .describe_counter(name.clone().into(), None, text.into());
             let key = Key::from_parts(name, labels.clone());
             self.recorder.register_counter(&key, &METADATA)
         };
         TokenSeries {
-            prompt: of("prompt"),
-            completion: of("completion"),
-            total: of("total"),
-            cached: of("prompt_cached"),
-            reasoning: of("completion_reasoning"),
+            prompt: of("prompt", "Tokens of prompts, cached ones among them."),
+            completion: of("completion", "Tokens of answers, reasoning among them."),
+            total: of("total", "Tokens of prompts and answers."),
+            cached: of(
+                "prompt_cached",
+                "The part of the prompt tokens that the backend had cached.",
+            ),
+            reasoning: of(
+                "completion_reasoning",
+                "The part of the completion tokens spent on reasoning.",
+            ),
         }
     }
 

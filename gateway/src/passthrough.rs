@@ -20,6 +20,7 @@ use crate::context::{Admitted, AttemptEnd, Caller, End, Record, Source};
 use crate::stage::respond::{self, Failure};
 use crate::stage::{admit, forward, select};
 use crate::state::State;
+use crate::upstream::fault::Fault;
 use crate::upstream::headers;
 
 /// A WebSocket may be silent for as long as a realtime session lasts.
@@ -165,6 +166,11 @@ impl Carried {
         error: Option<&Error>,
         refused: Option<(u16, &'static str)>,
     ) -> Record {
+        if let Some(error) = error
+            && *error.esource() != ErrorSource::Downstream
+        {
+            tracing::warn!(backend = %self.backend.name, error = %Fault(error), "a carried call broke off");
+        }
         let end = match error.map(|error| error.esource()) {
             None => End::Complete,
             Some(ErrorSource::Downstream) => End::ClientGone,

@@ -133,8 +133,8 @@ impl ProxyHttp for Gateway {
         format!("request {:032x}", ctx.arrival.request_id)
     }
 
-    fn suppress_error_log(&self, _session: &Session, ctx: &Context, _error: &Error) -> bool {
-        ctx.carried.is_none()
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        true
     }
 
     fn suppress_proxy_warn_log(

@@ -24,7 +24,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::Admin;
+use crate::admin;
 use crate::config::plan::{self, Plan, ServerTls};
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
@@ -89,8 +89,8 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
         .for_each(|service| {
             server.add_service(service);
         });
-    server.add_service(admin(&settings, &state));
     server.add_service(background_service("upkeep", Background(state.clone())));
+    admin::listen(settings.admin, state.clone()).map_err(|error| taken(&settings.admin, &error))?;
     server.run(RunArgs {
         shutdown_signal: Box::new(Signals(state)),
     });
@@ -162,13 +162,6 @@ fn proxy(conf: &Arc<ServerConf>, gateway: Gateway, options: HttpServerOptions) -
     proxy
 }
 
-fn admin(settings: &plan::Server, state: &Arc<State>) -> Service<Admin> {
-    let mut service = Service::new("admin".into(), Admin(state.clone()));
-    service.threads = Some(1);
-    service.add_tcp(&settings.admin.to_string());
-    service
-}
-
 fn server_conf(settings: &plan::Server) -> ServerConf {
     ServerConf {
         threads: settings.threads,
@@ -197,10 +190,14 @@ fn listeners(settings: &plan::Server) -> impl Iterator<Item = &SocketAddr> {
 fn try_bind(address: &SocketAddr) -> Result<(), StartError> {
     match TcpListener::bind(address) {
         Ok(_listener) => Ok(()),
-        Err(error) => Err(StartError(format!(
-            "can't listen on {address}: {error}; stop what uses it, or change [server] in the configuration"
-        ))),
+        Err(error) => Err(taken(address, &error)),
     }
+}
+
+fn taken(address: &SocketAddr, error: &std::io::Error) -> StartError {
+    StartError(format!(
+        "can't listen on {address}: {error}; stop what uses it, or change [server] in the configuration"
+    ))
 }
 
 fn tls_listeners(tls: Option<&ServerTls>) -> Result<Vec<(SocketAddr, TlsSettings)>, StartError> {
@@ -260,12 +257,12 @@ impl BackgroundService for Background {
             tracing::error!("SIGHUP can't be watched; the configuration can't be reloaded");
             return;
         };
-        wait_until_bound(&state.plan.load().server).await;
         let loading = tokio::task::spawn_blocking(filters::tokens::load);
         state.peers.resolve().await;
         if loading.await.is_err() {
             tracing::error!("the token encodings couldn't be loaded");
         }
+        wait_until_bound(&state.plan.load().server).await;
         state.ready.store(true, Ordering::Relaxed);
         let mut resolve = tokio::time::interval(RESOLVE_INTERVAL);
         let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);

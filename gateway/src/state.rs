@@ -172,7 +172,7 @@ impl Slots {
         let taken = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             (used < limit).then_some(used + 1)
         });
-        taken.is_ok().then_some(Slot(count))
+        taken.is_ok().then(|| Slot(count))
     }
 }
 
@@ -268,6 +268,8 @@ mod tests {
         let slots = Slots::default();
         let first = slots.enter("team-a", 1);
         assert!(first.is_some());
+        assert!(slots.enter("team-a", 1).is_none());
+        // A refused request must not give back a place that it never had.
         assert!(slots.enter("team-a", 1).is_none());
         assert!(slots.enter("team-b", 1).is_some());
         drop(first);

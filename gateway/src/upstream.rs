@@ -1,4 +1,5 @@
 //! The gateway's side towards backends: their addresses and connection settings, and header hygiene.
 
+pub mod fault;
 pub mod headers;
 pub mod peers;

@@ -18,6 +18,7 @@ use pingora::{Error, ErrorType, Result};
 use crate::config::plan::Backend;
 use crate::stage::forward::{self, Outgoing};
 use crate::stage::respond::{self, Failure};
+use crate::upstream::fault::Fault;
 use crate::upstream::peers::Peers;
 
 /// Tells a new connection's pool key from the pooled ones'.
@@ -64,7 +65,7 @@ pub async fn attempt(
     let peer = match peers.peer(backend).await {
         Ok(peer) => peer,
         Err(error) => {
-            tracing::warn!(backend = %backend.name, %error, "the backend has no address");
+            tracing::warn!(backend = %backend.name, error = %Fault(&error), "the backend has no address");
             return Err(Failure::Connect);
         }
     };
@@ -75,11 +76,11 @@ pub async fn attempt(
             Err(Broken {
                 error, stale: true, ..
             }) if !fresh => {
-                tracing::debug!(backend = %backend.name, %error, "a pooled connection was stale");
+                tracing::debug!(backend = %backend.name, error = %Fault(&error), "a pooled connection was stale");
                 fresh = true;
             }
             Err(Broken { error, failure, .. }) => {
-                tracing::warn!(backend = %backend.name, %error, failure = failure.outcome(), "attempt failed");
+                tracing::warn!(backend = %backend.name, error = %Fault(&error), failure = failure.outcome(), "attempt failed");
                 return Err(failure);
             }
         }

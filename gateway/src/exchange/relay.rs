@@ -17,6 +17,7 @@ use pingora::protocols::http::client::HttpSession;
 use crate::clock::{self, Moment};
 use crate::context::End;
 use crate::stage::respond::{self, Framing};
+use crate::upstream::fault::Fault;
 
 /// An unstreamed answer up to this size is read whole before its head is sent. Bytes.
 const WHOLE_ANSWER_MAX_BYTES: usize = 4 << 20;
@@ -103,7 +104,7 @@ impl Relay<'_> {
                 Ok(Some(chunk)) => Next::Chunk(chunk),
                 Ok(None) => Next::End,
                 Err(error) => {
-                    tracing::debug!(%error, "the backend broke off");
+                    tracing::debug!(error = %Fault(&error), "the backend broke off");
                     Next::Cut
                 }
             },

@@ -125,11 +125,14 @@ impl Gateway {
     }
 
     /// Asks it to stop (SIGTERM) and waits for its end.
-    pub fn stop(mut self) -> ExitStatus {
+    pub fn stop(self) -> ExitStatus {
         self.signal("TERM");
-        wait_until("the gateway ends after SIGTERM", || {
-            self.child.try_wait().unwrap()
-        })
+        self.ended()
+    }
+
+    /// Waits for its end, which something else brings about.
+    pub fn ended(mut self) -> ExitStatus {
+        wait_until("the gateway ends", || self.child.try_wait().unwrap())
     }
 
     fn wait_until_ready(&mut self, config: &str) {
