@@ -12,10 +12,14 @@
 )]
 
 pub mod backend;
+pub mod before;
+pub mod caller;
 pub mod command;
 pub mod gateway;
 pub mod http;
+pub mod http2;
 pub mod metrics;
+pub mod reference;
 
 use std::time::{Duration, Instant};
 
