@@ -68,6 +68,11 @@ impl Splitter {
         self.held.len()
     }
 
+    /// Whether the last piece was a part of a too large event, and not its last part.
+    pub fn is_inside_oversize(&self) -> bool {
+        self.is_oversize
+    }
+
     fn complete(&mut self, last: Bytes) -> Piece {
         let bytes = if self.held.is_empty() {
             last

@@ -5,16 +5,18 @@
 //! isn't complete yet waits, so that a stream can always be ended by an error event of our own.
 //! Never retries: once a byte has gone out, the answer is this one.
 
+mod stream;
+
 use bytes::{Bytes, BytesMut};
-use filters::answer::{self, Seen, StreamMeter};
+use filters::answer::{self, StreamMeter};
 use filters::route::Shape;
-use filters::sse::{Event, Piece, PieceKind, Splitter};
 use filters::usage::Usage;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::client::HttpSession;
 
-use crate::clock::{self, Moment};
+use self::stream::{Stopped, Stream};
+use crate::clock::Moment;
 use crate::context::End;
 use crate::stage::respond::{self, Framing};
 use crate::upstream::fault::Fault;
@@ -23,8 +25,6 @@ use crate::upstream::fault::Fault;
 const WHOLE_ANSWER_MAX_BYTES: usize = 4 << 20;
 /// Of a larger one this much of the end is kept, where `usage` stands. Bytes.
 const TAIL_BYTES: usize = 16 << 10;
-/// A larger event is passed on unread. Bytes.
-const EVENT_MAX_BYTES: usize = 8 << 20;
 
 /// How the relay of one answer went.
 #[derive(Debug)]
@@ -227,42 +227,49 @@ impl Relay<'_> {
         if let Err(relayed) = self.send_head(Framing::Unknown).await {
             return relayed;
         }
-        let mut stream = Stream::new(self.shape, self.keeps_usage_chunk);
-        let end = loop {
-            match self.next().await {
+        let mut stream = Stream::new(
+            self.shape,
+            respond::own_end(&self.answer, self.shape),
+            self.keeps_usage_chunk,
+        );
+        loop {
+            let stopped = match self.next().await {
                 Next::Chunk(chunk) => {
                     let bytes = stream.take(chunk);
                     if self.send(bytes).await.is_err() {
-                        break End::ClientGone;
+                        return stream.into_relayed(End::ClientGone);
                     }
                     stream.passed_on();
+                    continue;
                 }
-                Next::End if stream.may_end() => {
-                    let rest = stream.rest();
-                    let sent = self.send(rest).await;
-                    break match sent {
-                        Ok(()) => self.finish().await,
-                        Err(()) => End::ClientGone,
-                    };
-                }
-                Next::Cut if stream.meter.is_finished() => break self.finish().await,
-                Next::End | Next::Cut => break self.break_off().await,
-                Next::Gone => break End::ClientGone,
-            }
+                Next::Gone => return stream.into_relayed(End::ClientGone),
+                Next::End => Stopped::Cleanly,
+                Next::Cut => Stopped::Broken,
+            };
+            return match stream.end(stopped) {
+                Some(rest) => self.end_stream(rest, stream).await,
+                None => self.break_off(stream).await,
+            };
+        }
+    }
+
+    async fn end_stream(&mut self, rest: Bytes, stream: Stream) -> Relayed {
+        let end = match self.send(rest).await {
+            Ok(()) => self.finish().await,
+            Err(()) => End::ClientGone,
         };
         stream.into_relayed(end)
     }
 
-    /// The caller gets an error event and a proper end of the body, so that its SDK raises instead of hanging.
-    async fn break_off(&mut self) -> End {
+    /// The caller gets an error event and a proper end of the body, so that its SDK raises instead of hanging. Inside an
+    /// event that is partly sent nothing can be said: there the connection is closed.
+    async fn break_off(&mut self, stream: Stream) -> Relayed {
+        let mute = stream.is_inside_unread();
         let event = respond::broken_stream_event(self.shape);
-        match self.send(event).await {
-            Ok(()) => {
-                self.finish().await;
-                End::UpstreamCut
-            }
-            Err(()) => End::ClientGone,
-        }
+        let told = !mute && self.send(event).await.is_ok() && self.finish().await == End::Complete;
+        let mut relayed = stream.into_relayed(End::UpstreamCut);
+        relayed.abort = !told;
+        relayed
     }
 }
 
@@ -272,122 +279,4 @@ fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
     let excess = (tail.len() + chunk.len()).saturating_sub(TAIL_BYTES);
     let _ = tail.split_to(excess.min(tail.len()));
     tail.extend_from_slice(chunk);
-}
-
-/// A stream of events on its way: split, read, and rid of the chunk that the caller didn't ask for.
-struct Stream {
-    splitter: Splitter,
-    meter: StreamMeter,
-    shape: Shape,
-    keeps_usage_chunk: bool,
-    pieces: Vec<Piece>,
-    last_was_extra: bool,
-    content_seen: bool,
-    first_token: Option<Moment>,
-}
-
-impl Stream {
-    fn new(shape: Shape, keeps_usage_chunk: bool) -> Self {
-        Stream {
-            splitter: Splitter::new(EVENT_MAX_BYTES),
-            meter: StreamMeter::new(shape),
-            shape,
-            keeps_usage_chunk,
-            pieces: Vec::new(),
-            last_was_extra: false,
-            content_seen: false,
-            first_token: None,
-        }
-    }
-
-    /// What of a chunk goes to the caller now. The chunk itself, where all of it does.
-    fn take(&mut self, chunk: Bytes) -> Bytes {
-        let held_before = self.splitter.holds_bytes() > 0;
-        let mut pieces = std::mem::take(&mut self.pieces);
-        self.splitter.push(chunk.clone(), &mut pieces);
-        let count = pieces.len();
-        pieces.retain(|piece| self.passes(piece));
-        let whole = pieces.len() == count && !held_before && self.splitter.holds_bytes() == 0;
-        let bytes = match whole {
-            true => chunk,
-            false => joined(&pieces),
-        };
-        pieces.clear();
-        self.pieces = pieces;
-        bytes
-    }
-
-    fn passes(&mut self, piece: &Piece) -> bool {
-        match piece.kind {
-            PieceKind::LineFeed => {}
-            PieceKind::Oversize => self.last_was_extra = false,
-            PieceKind::Event => self.last_was_extra = self.is_extra(&piece.event()),
-        }
-        !self.last_was_extra
-    }
-
-    /// Reads an event; whether it is the chunk that the caller didn't ask for.
-    fn is_extra(&mut self, event: &Event<'_>) -> bool {
-        let seen = self.meter.read(event);
-        self.content_seen |= seen == Seen::Content;
-        seen == Seen::UsageOnly && self.keeps_usage_chunk
-    }
-
-    fn passed_on(&mut self) {
-        if self.content_seen && self.first_token.is_none() {
-            self.first_token = Some(clock::now());
-        }
-    }
-
-    /// The body's clean end is the stream's end unless its schema's end is missing.
-    fn may_end(&mut self) -> bool {
-        match self.shape {
-            Shape::Other | Shape::Embeddings => true,
-            Shape::Chat | Shape::Completions | Shape::Responses => true,
-        }
-    }
-
-    fn rest(&mut self) -> Bytes {
-        let Some(bytes) = self.splitter.finish() else {
-            return Bytes::new();
-        };
-        let extra = self.is_extra(&Event::parse(&bytes));
-        match extra {
-            true => Bytes::new(),
-            false => bytes,
-        }
-    }
-
-    fn into_relayed(self, end: End) -> Relayed {
-        let finished = self.meter.is_finished();
-        let end = match end {
-            End::ClientGone if finished => End::Complete,
-            other => other,
-        };
-        Relayed {
-            end,
-            usage: self.meter.usage(),
-            model: self.meter.model().map(str::to_owned),
-            first_token: self.first_token,
-            drained: end == End::Complete,
-            abort: end == End::ClientGone,
-            committed: true,
-            meter: Some(self.meter),
-        }
-    }
-}
-
-fn joined(pieces: &[Piece]) -> Bytes {
-    match pieces {
-        [] => Bytes::new(),
-        [one] => one.bytes.clone(),
-        several => {
-            let length = several.iter().map(|piece| piece.bytes.len()).sum();
-            let mut bytes = BytesMut::with_capacity(length);
-            for piece in several {
-                bytes.extend_from_slice(&piece.bytes);
-            }
-            bytes.freeze()
-        }
-    }
 }

@@ -47,6 +47,27 @@ pub fn relay(answer: &ResponseHeader, shape: Shape) -> Relay {
     }
 }
 
+/// Whether a stream says in an event of its own that it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnEnd {
+    /// It does: without it, it was cut off, however cleanly its body ended.
+    Expected,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// By what was asked for; an error that comes as events may end as it likes.
+pub fn own_end(answer: &ResponseHeader, shape: Shape) -> OwnEnd {
+    match shape {
+        Shape::Chat | Shape::Completions | Shape::Responses if answer.status == StatusCode::OK => {
+            OwnEnd::Expected
+        }
+        Shape::Chat | Shape::Completions | Shape::Responses | Shape::Embeddings | Shape::Other => {
+            OwnEnd::Unknown
+        }
+    }
+}
+
 /// Whether an answer to `method` with this status has no body by HTTP's rules.
 pub fn is_bodyless(method: &Method, status: StatusCode) -> bool {
     method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
@@ -231,6 +252,15 @@ mod tests {
         assert_eq!(chunked.headers["transfer-encoding"], "chunked");
         let framed = head(&upstream, Framing::Unknown, Version::HTTP_2).unwrap();
         assert!(framed.headers.is_empty());
+    }
+
+    #[test]
+    fn an_end_is_expected_of_what_is_understood_and_went_well() {
+        let well = answer(&[]);
+        assert_eq!(own_end(&well, Shape::Responses), OwnEnd::Expected);
+        assert_eq!(own_end(&well, Shape::Other), OwnEnd::Unknown);
+        let failed = ResponseHeader::build(502, None).unwrap();
+        assert_eq!(own_end(&failed, Shape::Chat), OwnEnd::Unknown);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Gateway {
     pub url: String,
     /// The admin listener, likewise.
     pub admin_url: String,
+    /// Where callers go with HTTP/2 from the first byte, likewise, if the configuration says `@H2C@`.
+    pub h2c_url: String,
     child: Child,
     log: Arc<Log>,
     file: PathBuf,
@@ -28,7 +30,7 @@ pub struct Gateway {
 impl Gateway {
     /// Starts a gateway and waits until `/readyz` says 200.
     ///
-    /// `@LISTEN@` and `@ADMIN@` in the text stand for `ADDRESS:PORT`, free ones.
+    /// `@LISTEN@`, `@ADMIN@` and `@H2C@` in the text stand for `ADDRESS:PORT`, free ones.
     pub fn start(config_toml: &str) -> Gateway {
         Gateway::start_with(config_toml, &[])
     }
@@ -37,9 +39,11 @@ impl Gateway {
     pub fn start_with(config_toml: &str, environment: &[(&str, &str)]) -> Gateway {
         let listen = free_address();
         let admin = free_address();
+        let h2c = free_address();
         let text = config_toml
             .replace("@LISTEN@", &listen)
-            .replace("@ADMIN@", &admin);
+            .replace("@ADMIN@", &admin)
+            .replace("@H2C@", &h2c);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tollgate.toml");
         std::fs::write(&file, &text).unwrap();
@@ -56,6 +60,7 @@ impl Gateway {
         let mut gateway = Gateway {
             url: format!("http://{listen}"),
             admin_url: format!("http://{admin}"),
+            h2c_url: format!("http://{h2c}"),
             child,
             log,
             file,
@@ -111,7 +116,8 @@ impl Gateway {
     pub fn rewrite(&self, config_toml: &str) {
         let text = config_toml
             .replace("@LISTEN@", &self.url["http://".len()..])
-            .replace("@ADMIN@", &self.admin_url["http://".len()..]);
+            .replace("@ADMIN@", &self.admin_url["http://".len()..])
+            .replace("@H2C@", &self.h2c_url["http://".len()..]);
         std::fs::write(&self.file, text).unwrap();
     }
 

@@ -13,13 +13,17 @@
 )]
 
 pub mod backend;
+pub mod before;
+pub mod caller;
 pub mod certificates;
 pub mod command;
 pub mod curl;
 pub mod gateway;
 pub mod http;
+pub mod http2;
 pub mod metrics;
 pub mod plain;
+pub mod reference;
 pub mod tls_front;
 
 use std::time::{Duration, Instant};

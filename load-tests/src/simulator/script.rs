@@ -101,15 +101,16 @@ pub(crate) fn events_of(recording: &Bytes) -> Vec<Piece> {
 }
 
 fn event_end(bytes: &[u8]) -> Option<usize> {
-    [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"]
+    let mut line_ends = bytes
         .iter()
-        .filter_map(|mark| {
-            bytes
-                .windows(mark.len())
-                .position(|window| window == *mark)
-                .map(|at| at + mark.len())
-        })
-        .min()
+        .enumerate()
+        .filter(|(_, byte)| matches!(byte, b'\n' | b'\r'));
+    line_ends.find_map(|(at, _)| {
+        let mark = [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"]
+            .into_iter()
+            .find(|mark| bytes[at..].starts_with(mark))?;
+        Some(at + mark.len())
+    })
 }
 
 /// Everything that sending needs.
