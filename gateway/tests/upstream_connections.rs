@@ -114,11 +114,9 @@ fn an_early_refusal_reaches_the_caller_though_its_body_was_never_read() {
     let url = early(After::Close);
     let gateway = before(&url);
     for _ in 0..5 {
+        // Closing on unread bytes resets the connection, and the system may drop the refusal's body: its head says it.
         let answer = long_chat(&gateway);
-        assert_eq!(
-            (answer.status, answer.text().as_str()),
-            (429, "{\"error\":{}}")
-        );
+        assert_eq!(answer.status, 429);
         assert_eq!(answer.header("retry-after"), Some("7"));
     }
 }

@@ -5,10 +5,13 @@
 //! isn't complete yet waits, so that a stream can always be ended by an error event of our own.
 //! Never retries: once a byte has gone out, the answer is this one.
 
+mod body;
 mod stream;
 
-use bytes::{Bytes, BytesMut};
-use filters::answer::{self, StreamMeter};
+use std::time::Duration;
+
+use bytes::Bytes;
+use filters::answer::StreamMeter;
 use filters::route::Shape;
 use filters::usage::Usage;
 use pingora::http::ResponseHeader;
@@ -21,10 +24,8 @@ use crate::context::End;
 use crate::stage::respond::{self, Framing};
 use crate::upstream::fault::Fault;
 
-/// An unstreamed answer up to this size is read whole before its head is sent. Bytes.
-const WHOLE_ANSWER_MAX_BYTES: usize = 4 << 20;
-/// Of a larger one this much of the end is kept, where `usage` stands. Bytes.
-const TAIL_BYTES: usize = 16 << 10;
+/// How long the usage of a finished stream is waited for when its caller has left.
+const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How the relay of one answer went.
 #[derive(Debug)]
@@ -99,7 +100,9 @@ impl Relay<'_> {
 
     async fn next(&mut self) -> Next {
         tokio::select! {
+            // First the caller: events that never cease mustn't hide that it left.
             biased;
+            _ = self.session.read_body_or_idle(true) => Next::Gone,
             chunk = self.upstream.read_response_body() => match chunk {
                 Ok(Some(chunk)) => Next::Chunk(chunk),
                 Ok(None) => Next::End,
@@ -108,7 +111,6 @@ impl Relay<'_> {
                     Next::Cut
                 }
             },
-            _ = self.session.read_body_or_idle(true) => Next::Gone,
         }
     }
 
@@ -143,86 +145,6 @@ impl Relay<'_> {
         }
     }
 
-    async fn bodyless(&mut self) -> Relayed {
-        if let Err(relayed) = self.send_head(Framing::Bodyless).await {
-            return relayed;
-        }
-        let drained = matches!(self.upstream.read_response_body().await, Ok(None));
-        let mut relayed = Relayed::new(self.finish().await);
-        relayed.drained &= drained;
-        relayed
-    }
-
-    async fn whole(&mut self) -> Relayed {
-        let mut gathered = BytesMut::new();
-        let mut first: Option<Bytes> = None;
-        loop {
-            match self.next().await {
-                Next::Chunk(chunk) if first.is_none() && gathered.is_empty() => first = Some(chunk),
-                Next::Chunk(chunk) => {
-                    if let Some(first) = first.take() {
-                        gathered.extend_from_slice(&first);
-                    }
-                    gathered.extend_from_slice(&chunk);
-                }
-                Next::End => break,
-                Next::Cut => {
-                    let mut relayed = Relayed::new(End::UpstreamCut);
-                    relayed.committed = false;
-                    return relayed;
-                }
-                Next::Gone => return Relayed::new(End::ClientGone),
-            }
-            if gathered.len() > WHOLE_ANSWER_MAX_BYTES {
-                return self.untouched(gathered.freeze()).await;
-            }
-        }
-        let body = first.unwrap_or_else(|| gathered.freeze());
-        self.send_whole(body).await
-    }
-
-    async fn send_whole(&mut self, body: Bytes) -> Relayed {
-        let read = answer::read_body(self.shape, &body);
-        let mut relayed = match self.send_head(Framing::Length(body.len())).await {
-            Err(relayed) => relayed,
-            Ok(()) => match self.session.write_response_body(body, true).await {
-                Ok(()) => Relayed::new(End::Complete),
-                Err(_) => Relayed::new(End::ClientGone),
-            },
-        };
-        relayed.usage = read.usage;
-        relayed.model = read.model;
-        relayed.drained = true;
-        relayed
-    }
-
-    /// Bytes as they come, beginning with what was read already. Usage is looked for at the end.
-    async fn untouched(&mut self, begun: Bytes) -> Relayed {
-        if let Err(relayed) = self.send_head(Framing::AsStated).await {
-            return relayed;
-        }
-        let mut tail = BytesMut::new();
-        let mut chunk = begun;
-        loop {
-            keep_tail(&mut tail, &chunk);
-            if self.send(chunk).await.is_err() {
-                return Relayed::new(End::ClientGone);
-            }
-            chunk = match self.next().await {
-                Next::Chunk(chunk) => chunk,
-                Next::End => break,
-                Next::Cut => return Relayed::new(End::UpstreamCut),
-                Next::Gone => return Relayed::new(End::ClientGone),
-            };
-        }
-        let mut relayed = Relayed::new(self.finish().await);
-        relayed.drained = true;
-        if self.shape != Shape::Other {
-            relayed.usage = answer::read_tail(&tail);
-        }
-        relayed
-    }
-
     async fn events(&mut self) -> Relayed {
         if let Err(relayed) = self.send_head(Framing::Unknown).await {
             return relayed;
@@ -237,12 +159,12 @@ impl Relay<'_> {
                 Next::Chunk(chunk) => {
                     let bytes = stream.take(chunk);
                     if self.send(bytes).await.is_err() {
-                        return stream.into_relayed(End::ClientGone);
+                        return self.left(stream).await;
                     }
                     stream.passed_on();
                     continue;
                 }
-                Next::Gone => return stream.into_relayed(End::ClientGone),
+                Next::Gone => return self.left(stream).await,
                 Next::End => Stopped::Cleanly,
                 Next::Cut => Stopped::Broken,
             };
@@ -251,6 +173,19 @@ impl Relay<'_> {
                 None => self.break_off(stream).await,
             };
         }
+    }
+
+    /// The caller left. If it had all that it wanted, the usage that follows is still read, for a moment.
+    async fn left(&mut self, mut stream: Stream) -> Relayed {
+        if stream.lacks_only_usage() {
+            let read = async {
+                while let Ok(Some(chunk)) = self.upstream.read_response_body().await {
+                    stream.take(chunk);
+                }
+            };
+            let _late = tokio::time::timeout(USAGE_TIMEOUT, read).await;
+        }
+        stream.into_relayed(End::ClientGone)
     }
 
     async fn end_stream(&mut self, rest: Bytes, stream: Stream) -> Relayed {
@@ -271,12 +206,4 @@ impl Relay<'_> {
         relayed.abort = !told;
         relayed
     }
-}
-
-fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
-    let from = chunk.len().saturating_sub(TAIL_BYTES);
-    let chunk = &chunk[from..];
-    let excess = (tail.len() + chunk.len()).saturating_sub(TAIL_BYTES);
-    let _ = tail.split_to(excess.min(tail.len()));
-    tail.extend_from_slice(chunk);
 }

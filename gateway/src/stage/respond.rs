@@ -62,11 +62,9 @@ pub fn own_end(answer: &ResponseHeader, shape: Shape) -> OwnEnd {
         Shape::Chat | Shape::Completions | Shape::Responses if answer.status == StatusCode::OK => {
             OwnEnd::Expected
         }
-        Shape::Chat
-        | Shape::Completions
-        | Shape::Responses
-        | Shape::Embeddings
-        | Shape::Other => OwnEnd::Unknown,
+        Shape::Chat | Shape::Completions | Shape::Responses | Shape::Embeddings | Shape::Other => {
+            OwnEnd::Unknown
+        }
     }
 }
 

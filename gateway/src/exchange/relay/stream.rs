@@ -100,6 +100,11 @@ impl Stream {
         }
     }
 
+    /// Whether every choice has come to its end, and only the figures are missing.
+    pub fn lacks_only_usage(&self) -> bool {
+        self.meter.is_finished() && self.meter.usage().is_none()
+    }
+
     /// Whether a part of an event has gone out, and its end hasn't.
     pub fn is_inside_unread(&self) -> bool {
         self.splitter.is_inside_oversize()
