@@ -63,6 +63,13 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// True if the backend said that it was asked too much.
+    pub fn is_throttled(&self) -> bool {
+        matches!(self, Self::Answered { status: 429, .. })
+    }
+}
+
 impl FailureReason {
     /// The word in configuration, metrics and logs.
     pub fn label(self) -> &'static str {

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use filters::breaker::State as Breaker;
 use http::{Method, Response, StatusCode, header};
 use pingora::apps::ServerApp;
 use pingora::apps::http_app::ServeHttp;
@@ -21,6 +22,7 @@ use pingora::protocols::l4::stream::Stream;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::state::State;
 
 /// Answers on the admin listener.
@@ -82,10 +84,7 @@ impl ServeHttp for Admin {
             "/" => answer(StatusCode::OK, HTML, PAGE.into()),
             "/livez" => answer(StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => readiness(state),
-            "/metrics" => {
-                let text = state.metrics.render(state.bodies.held_bytes());
-                answer(StatusCode::OK, PROMETHEUS, text)
-            }
+            "/metrics" => answer(StatusCode::OK, PROMETHEUS, metrics(state)),
             "/status" => answer(StatusCode::OK, JSON, status::json(state).to_string()),
             _ => answer(
                 StatusCode::NOT_FOUND,
@@ -103,7 +102,32 @@ fn readiness(state: &State) -> Response<Vec<u8>> {
     if !state.ready.load(Ordering::Relaxed) {
         return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "starting\n".into());
     }
+    if !has_usable_pool(state) {
+        let text = "no pool has a usable backend\n";
+        return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, text.into());
+    }
     answer(StatusCode::OK, TEXT, "ready\n".into())
+}
+
+fn has_usable_pool(state: &State) -> bool {
+    let now = clock::now().time();
+    let plan = state.plan.load();
+    let mut pools = plan.pools.iter();
+    plan.pools.is_empty() || pools.any(|pool| !state.health.usable(pool, now).is_empty())
+}
+
+/// Gauges are set when they are asked for: a breaker's time passes without an event.
+fn metrics(state: &State) -> String {
+    let now = clock::now().time();
+    for backend in &state.plan.load().backends {
+        let gauge = match state.health.backend(backend).state(now) {
+            Breaker::Closed => 0.0,
+            Breaker::Open { .. } => 1.0,
+            Breaker::HalfOpen { .. } => 2.0,
+        };
+        state.metrics.backend_state(&backend.name, gauge);
+    }
+    state.metrics.render(state.bodies.held_bytes())
 }
 
 fn answer(status: StatusCode, kind: &str, body: String) -> Response<Vec<u8>> {

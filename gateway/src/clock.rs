@@ -6,6 +6,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use filters::time::{Time, UnixTime};
+
 static START: OnceLock<Instant> = OnceLock::new();
 
 /// A point in monotonic time, as the duration since the process first asked.
@@ -17,6 +19,13 @@ impl Moment {
     pub fn since(self, earlier: Moment) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// The same moment as policy takes it.
+    pub fn time(self) -> Time {
+        let nanoseconds = u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX);
+        // One, so that the clock's beginning stays before everything that happens.
+        Time::from_nanoseconds(nanoseconds.saturating_add(1))
+    }
 }
 
 /// Now, monotonic.
@@ -27,6 +36,11 @@ pub fn now() -> Moment {
 /// Seconds since 1970-01-01T00:00:00Z.
 pub fn unix_seconds() -> u64 {
     since_epoch().as_secs()
+}
+
+/// The same, as policy takes it.
+pub fn unix_time() -> UnixTime {
+    UnixTime::from_seconds(unix_seconds())
 }
 
 /// Nanoseconds since 1970, for seeds of identifiers.

@@ -90,7 +90,7 @@ impl Exchange<'_> {
     }
 
     async fn carry(mut self, caller: Caller, call: &Call<'_>) -> Served {
-        let carried = match passthrough::prepare(caller, call) {
+        let carried = match passthrough::prepare(self.state, caller, call) {
             Ok(carried) => carried,
             Err((refusal, caller)) => return self.decline(refusal, Some(caller)).await,
         };

@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 pub mod context;
 pub mod exchange;
+pub mod health;
 pub mod metrics;
 pub mod passthrough;
 pub mod protocol;

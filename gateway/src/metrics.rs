@@ -24,6 +24,8 @@ const OVERHEAD: &str = "tollgate_overhead_seconds";
 const USAGE_RECORDS: &str = "tollgate_usage_records_total";
 const REFUSALS: &str = "tollgate_refusals_total";
 const ATTEMPTS: &str = "tollgate_backend_attempts_total";
+const BACKEND_TRIPS: &str = "tollgate_backend_trips_total";
+const RETRIES: &str = "tollgate_retries_total";
 const BACKEND_STATE: &str = "tollgate_backend_state";
 const CONFIG_RELOADS: &str = "tollgate_config_reloads_total";
 const CONFIG_INFO: &str = "tollgate_config_info";
@@ -215,9 +217,30 @@ impl Metrics {
             self.gauge(CONFIG_INFO, "revision", former).set(0.0);
         }
         self.gauge(CONFIG_INFO, "revision", revision).set(1.0);
-        for backend in backends {
-            self.gauge(BACKEND_STATE, "backend", backend).set(0.0);
-        }
+        backends.for_each(|backend| self.backend_state(backend, 0.0));
+    }
+
+    /// A backend's breaker opened.
+    pub fn tripped(&self, backend: &Arc<str>, reason: &'static str) {
+        let labels = vec![
+            Label::new("backend", backend.to_string()),
+            Label::from_static_parts("reason", reason),
+        ];
+        self.counter(BACKEND_TRIPS, labels).increment(1);
+    }
+
+    /// A request was tried again.
+    pub fn retried(&self, pool: &Arc<str>, reason: &'static str) {
+        let labels = vec![
+            Label::new("pool", pool.to_string()),
+            Label::from_static_parts("reason", reason),
+        ];
+        self.counter(RETRIES, labels).increment(1);
+    }
+
+    /// A backend's breaker as it is now: 0 closed, 1 open, 2 half-open.
+    pub fn backend_state(&self, backend: &str, state: f64) {
+        self.gauge(BACKEND_STATE, "backend", backend).set(state);
     }
 
     /// A reload was taken, or refused.
@@ -317,6 +340,8 @@ fn describe(recorder: &PrometheusRecorder) {
             REFUSALS,
             "Requests that the gateway declined, by reason and policy.",
         ),
+        (BACKEND_TRIPS, "Times that a backend's breaker opened, by reason."),
+        (RETRIES, "Further attempts after the first, by pool and reason."),
         (CONFIG_RELOADS, "Reloads of the configuration, by result."),
         (ATTEMPTS, "Attempts at backends by status class or error."),
     ];

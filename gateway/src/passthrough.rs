@@ -3,9 +3,9 @@
 //! Pingora's own loop moves the bytes; the same stages authenticate, route, rewrite the head and account.
 //! A body that isn't held can't be sent twice, so nothing here is tried again. Never reads a body.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use filters::outcome::Outcome;
 use filters::refusal::Refusal;
 use filters::route::{Call, Shape};
 use http::{Method, header};
@@ -15,10 +15,12 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::body;
-use crate::config::plan::{Backend, Server};
+use crate::clock;
+use crate::config::plan::Server;
 use crate::context::{Admitted, AttemptEnd, Caller, End, Record, Source};
 use crate::stage::respond::{self, Failure};
-use crate::stage::{admit, forward, select};
+use crate::stage::select::{Course, Step};
+use crate::stage::{admit, forward};
 use crate::state::State;
 use crate::upstream::fault::Fault;
 use crate::upstream::headers;
@@ -31,9 +33,10 @@ const WEBSOCKET_SILENCE: Duration = Duration::from_secs(3600);
 pub struct Carried {
     caller: Caller,
     admitted: Admitted,
-    backend: Arc<Backend>,
+    step: Step,
     target: String,
     status: u16,
+    outcome: Option<Outcome>,
     upgrade: bool,
 }
 
@@ -63,24 +66,28 @@ fn is_websocket(session: &ServerSession) -> bool {
 ///
 /// # Errors
 /// As admission's, with the caller given back.
-pub fn prepare(caller: Caller, call: &Call<'_>) -> std::result::Result<Carried, (Refusal, Caller)> {
+pub fn prepare(
+    state: &State,
+    caller: Caller,
+    call: &Call<'_>,
+) -> std::result::Result<Carried, (Refusal, Caller)> {
     let admitted = match admit::admit(&caller, call, None) {
         Ok(admitted) => admitted,
         Err(refusal) => return Err((refusal, caller)),
     };
-    let Some(backend) = select::candidates(&admitted.pool).next().cloned() else {
-        let refusal = Refusal::NoBackendAvailable {
-            retry_after_ms: None,
-        };
-        return Err((refusal, caller));
+    let now = clock::now().time();
+    let mut course = Course::begin(state, admitted.pool.clone(), now);
+    let Some(step) = course.next(now) else {
+        return Err((course.exhausted(now), caller));
     };
-    let target = forward::target(call, &admitted, &caller.api, &backend);
+    let target = forward::target(call, &admitted, &caller.api, &step.backend);
     Ok(Carried {
         caller,
         admitted,
-        backend,
+        step,
         target,
         status: 0,
+        outcome: None,
         upgrade: false,
     })
 }
@@ -92,7 +99,7 @@ impl Carried {
     /// When the backend's name has no address.
     pub async fn peer(&mut self, state: &State, session: &ServerSession) -> Result<Box<HttpPeer>> {
         self.upgrade = is_websocket(session);
-        let mut peer = state.peers.peer(&self.backend).await?;
+        let mut peer = state.peers.peer(&self.step.backend).await?;
         if self.upgrade {
             peer.options.read_timeout = Some(WEBSOCKET_SILENCE);
             peer.options.alpn = pingora::protocols::ALPN::H1;
@@ -121,16 +128,18 @@ impl Carried {
             }
         }
         head.set_raw_path(self.target.as_bytes())?;
-        head.insert_header(header::HOST, self.backend.url.authority.as_str())?;
-        let schema = forward::schema(&self.caller.api, &self.backend);
-        forward::credential(head, schema, &self.backend.auth)
+        head.insert_header(header::HOST, self.step.backend.url.authority.as_str())?;
+        let schema = forward::schema(&self.caller.api, &self.step.backend);
+        forward::credential(head, schema, &self.step.backend.auth)
     }
 
     /// Takes the answer's status and leaves out what isn't for the caller.
     pub fn answered(&mut self, head: &mut ResponseHeader) {
         self.status = head.status.as_u16();
+        let auth = &self.step.backend.auth;
+        self.outcome = Some(respond::judged(head, auth, clock::unix_time()));
         if respond::refuses_credential(head.status) {
-            tracing::error!(backend = %self.backend.name, status = self.status, "the backend refused our credential");
+            tracing::error!(backend = %self.step.backend.name, status = self.status, "the backend refused our credential");
         }
         let nominated = headers::nominated(&head.headers);
         let names: Vec<_> = head.headers.keys().cloned().collect();
@@ -160,6 +169,16 @@ impl Carried {
         self.caller
     }
 
+    /// Tells the backend's breaker how the call went.
+    pub fn report(&self, state: &State, error: Option<&Error>) {
+        let outcome = match (error, self.outcome) {
+            (Some(error), _) if *error.esource() == ErrorSource::Downstream => Outcome::NoVerdict,
+            (Some(error), _) => Outcome::Failed(failure(error).reason()),
+            (None, answered) => answered.unwrap_or(Outcome::NoVerdict),
+        };
+        self.step.report(state, &outcome, clock::now().time());
+    }
+
     /// What is accounted.
     pub fn into_record(
         self,
@@ -169,7 +188,7 @@ impl Carried {
         if let Some(error) = error
             && *error.esource() != ErrorSource::Downstream
         {
-            tracing::warn!(backend = %self.backend.name, error = %Fault(error), "a carried call broke off");
+            tracing::warn!(backend = %self.step.backend.name, error = %Fault(error), "a carried call broke off");
         }
         let end = match error.map(|error| error.esource()) {
             None => End::Complete,
@@ -184,7 +203,7 @@ impl Carried {
         Record {
             model: self.admitted.model,
             user: self.admitted.user,
-            backend: Some(self.backend.clone()),
+            backend: Some(self.step.backend.clone()),
             status: refused.map_or(self.status, |(status, _)| status),
             stream: self.admitted.stream,
             usage: None,
@@ -192,7 +211,7 @@ impl Carried {
             end,
             refusal: refused.map(|(_, code)| code),
             attempts: vec![AttemptEnd {
-                backend: self.backend,
+                backend: self.step.backend,
                 outcome,
             }],
             first_token: None,

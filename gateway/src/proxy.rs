@@ -123,7 +123,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        if let Some(record) = ctx.take_record(error) {
+        if let Some(record) = ctx.take_record(&self.state, error) {
             let head = session.req_header();
             account::account(&self.state, &ctx.arrival, head, &record, clock::now());
         }
@@ -180,9 +180,12 @@ impl Context {
         Some((status.ok()?, refusal.code()))
     }
 
-    fn take_record(&mut self, error: Option<&Error>) -> Option<Box<Record>> {
+    fn take_record(&mut self, state: &State, error: Option<&Error>) -> Option<Box<Record>> {
         let refused = self.refused;
         let carried = self.carried.take();
+        if let Some(carried) = &carried {
+            carried.report(state, error);
+        }
         self.record
             .take()
             .or_else(|| carried.map(|carried| Box::new(carried.into_record(error, refused))))

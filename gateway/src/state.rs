@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::clock;
 use crate::config::plan::Plan;
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::reload::LastReload;
 use crate::upstream::peers::Peers;
@@ -28,6 +29,8 @@ pub struct State {
     pub slots: Slots,
     /// Addresses and connection settings of the backends.
     pub peers: Peers,
+    /// Breakers, turns and retries.
+    pub health: Health,
     /// Everything that is counted.
     pub metrics: Metrics,
     /// Set when the process was told to stop.
@@ -50,6 +53,7 @@ impl State {
             plan: ArcSwap::from_pointee(plan),
             bodies,
             slots: Slots::default(),
+            health: Health::default(),
             metrics,
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
@@ -69,6 +73,11 @@ impl State {
     /// Requests that have arrived and aren't accounted yet.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// A number of this replica's own, where replicas shouldn't all begin alike.
+    pub fn seed(&self) -> u64 {
+        self.id_seed
     }
 
     /// Unique in this process, and unlikely to repeat in another.

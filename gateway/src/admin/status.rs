@@ -1,5 +1,6 @@
 //! `/status`: what is configured and what it is doing, as JSON. Names and states only.
 
+use filters::breaker::State as Breaker;
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -39,19 +40,30 @@ pub fn json(state: &State) -> Value {
             "path": api.path,
             "schema": api.schema.as_str(),
         })).collect::<Vec<_>>(),
-        "backends": plan.backends.iter().map(|backend| of_backend(backend)).collect::<Vec<_>>(),
+        "backends": plan.backends.iter().map(|backend| of_backend(state, backend)).collect::<Vec<_>>(),
         "pools": plan.pools.iter().map(|pool| of_pool(pool)).collect::<Vec<_>>(),
         "subscriptions": subscriptions.collect::<Vec<_>>(),
         "redis": Value::Null,
     })
 }
 
-fn of_backend(backend: &Backend) -> Value {
-    json!({
-        "name": backend.name.as_ref(),
-        "host": backend.url.authority,
-        "state": "closed",
-    })
+fn of_backend(state: &State, backend: &Backend) -> Value {
+    let now = clock::now().time();
+    let mut shown = json!({ "name": backend.name.as_ref(), "host": backend.url.authority });
+    let (name, reason, until) = match state.health.backend(backend).state(now) {
+        Breaker::Closed => ("closed", None, None),
+        Breaker::Open { until, reason } => ("open", Some(reason), Some(until)),
+        Breaker::HalfOpen { reason } => ("half-open", Some(reason), None),
+    };
+    shown["state"] = name.into();
+    if let Some(reason) = reason {
+        shown["reason"] = reason.label().into();
+    }
+    if let Some(until) = until {
+        let seconds = until.nanoseconds_since(now).div_ceil(1_000_000_000);
+        shown["closes_at"] = (clock::unix_seconds() + seconds).into();
+    }
+    shown
 }
 
 fn of_pool(pool: &Pool) -> Value {

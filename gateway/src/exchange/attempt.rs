@@ -26,6 +26,10 @@ const FRESH: u64 = 0x9e37_79b9_7f4a_7c15;
 /// A body is written in slices of this size: the write timeout is for each, and a refusal that comes early is
 /// seen between two. Bytes.
 const SLICE_BYTES: usize = 64 << 10;
+/// An answer that is tried elsewhere is read out up to this size. Bytes.
+const DISCARD_MAX_BYTES: usize = 64 << 10;
+/// And for this long.
+const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
 /// Interim answers (100, 103) beyond this many are no answer.
 const INTERIM_ANSWERS_MAX: usize = 8;
 
@@ -39,6 +43,14 @@ pub struct Reached {
 }
 
 impl Reached {
+    /// Reads out an answer that nobody gets, so that its connection can be used again, unless that takes long.
+    pub async fn discard(mut self, connector: &Connector) {
+        let read = tokio::time::timeout(DISCARD_TIMEOUT, read_out(&mut self.upstream)).await;
+        if read == Ok(true) {
+            self.release(connector).await;
+        }
+    }
+
     /// Gives the connection back to the pool; the answer must have been read to its end.
     pub async fn release(self, connector: &Connector) {
         if self.reusable {
@@ -215,4 +227,17 @@ async fn read_head(upstream: &mut HttpSession) -> Result<()> {
         }
     }
     Error::e_explain(ErrorType::InvalidHTTPHeader, "no answer but interim ones")
+}
+
+/// Whether an answer came to its end within the bound.
+async fn read_out(upstream: &mut HttpSession) -> bool {
+    let mut read_bytes = 0;
+    while read_bytes <= DISCARD_MAX_BYTES {
+        match upstream.read_response_body().await {
+            Ok(Some(chunk)) => read_bytes += chunk.len(),
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+    false
 }

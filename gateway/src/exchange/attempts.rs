@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 
+use filters::outcome::Outcome;
+use filters::refusal::Refusal;
+use filters::retry::{Caller, Next};
 use filters::route::Shape;
 use http::Method;
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::attempt::{self, Reached};
 use super::relay::{Relay, Relayed};
@@ -18,7 +21,7 @@ use crate::context::{AttemptEnd, End, Record, Source};
 use crate::reply;
 use crate::stage::forward::{self, Outgoing, Reading};
 use crate::stage::respond::{self, Failure};
-use crate::stage::select;
+use crate::stage::select::{Course, Step};
 use crate::upstream::fault::Fault;
 
 /// One understood request on its way to backends.
@@ -32,8 +35,23 @@ pub(super) struct Attempts<'a, 'u> {
 /// How one attempt ended.
 enum Tried {
     Relayed(Box<Relayed>),
+    Failed(Next),
+    Gone,
+}
+
+/// Why no answer's head came.
+enum Unreached {
     Failed(Failure),
     Gone,
+}
+
+/// An answer that goes to the caller.
+struct Passing {
+    reached: Reached,
+    outgoing: Outgoing,
+    answer: ResponseHeader,
+    /// What its breaker is told when it has gone through; told already if absent.
+    outcome: Option<Outcome>,
 }
 
 impl<'a, 'u> Attempts<'a, 'u> {
@@ -57,33 +75,64 @@ impl<'a, 'u> Attempts<'a, 'u> {
 
     /// Attempts until one is committed or none is left.
     pub async fn run(mut self) -> Served {
-        let mut failure = Failure::Connect;
         let pool = self.understood.admitted.pool.clone();
-        for backend in select::candidates(&pool) {
-            self.record.backend = Some(backend.clone());
-            match self.attempt(backend).await {
+        let mut course = Course::begin(self.exchange.state, pool, self.begun.time());
+        while let Some(step) = course.next(clock::now().time()) {
+            self.record.backend = Some(step.backend.clone());
+            match self.attempt(&mut course, &step).await {
                 Tried::Relayed(relayed) => return self.relayed(*relayed).await,
                 Tried::Gone => return self.left().await,
-                Tried::Failed(why) => failure = why,
+                Tried::Failed(Next::Elsewhere(_) | Next::SameAgain(_)) => {}
+                Tried::Failed(Next::PassOn | Next::Refuse | Next::GiveUp) => break,
             }
         }
-        self.failed(failure).await
+        let refusal = course.exhausted(clock::now().time());
+        self.failed(refusal).await
     }
 
-    async fn attempt(&mut self, backend: &Arc<Backend>) -> Tried {
-        let reached = match self.reach(backend).await {
+    async fn attempt(&mut self, course: &mut Course<'_>, step: &Step) -> Tried {
+        let backend = &step.backend;
+        let (reached, outgoing) = match self.reach(backend).await {
             Ok(reached) => reached,
-            Err(tried) => {
-                let outcome = match &tried {
-                    Tried::Relayed(_) => return tried,
-                    Tried::Gone => "client_gone",
-                    Tried::Failed(failure) => failure.outcome(),
-                };
-                self.ended(backend, outcome);
-                return tried;
-            }
+            Err(unreached) => return self.unreached(course, step, unreached),
         };
-        self.pass_on(backend, reached).await
+        let Some(answer) = reached.upstream.response_header().cloned() else {
+            return self.unreached(course, step, Unreached::Failed(Failure::Reset));
+        };
+        if respond::refuses_credential(answer.status) {
+            let status = answer.status.as_u16();
+            tracing::error!(backend = %backend.name, status, "the backend refused our credential");
+        }
+        let outcome = respond::judged(&answer, &backend.auth, clock::unix_time());
+        if respond::is_success(answer.status.as_u16()) {
+            let passing = Passing { reached, outgoing, answer, outcome: Some(outcome) };
+            return self.pass_on(course, step, passing).await;
+        }
+        let next = course.ended(step, &outcome, Caller::Waits, clock::now().time());
+        if next == Next::PassOn {
+            let passing = Passing { reached, outgoing, answer, outcome: None };
+            return self.pass_on(course, step, passing).await;
+        }
+        self.ended(backend, respond::outcome(answer.status));
+        reached.discard(self.exchange.connector).await;
+        Tried::Failed(next)
+    }
+
+    /// No answer's head came.
+    fn unreached(&mut self, course: &mut Course<'_>, step: &Step, why: Unreached) -> Tried {
+        let now = clock::now().time();
+        match why {
+            Unreached::Gone => {
+                self.ended(&step.backend, "client_gone");
+                course.ended(step, &Outcome::NoVerdict, Caller::Gone, now);
+                Tried::Gone
+            }
+            Unreached::Failed(failure) => {
+                self.ended(&step.backend, failure.outcome());
+                let outcome = Outcome::Failed(failure.reason());
+                Tried::Failed(course.ended(step, &outcome, Caller::Waits, now))
+            }
+        }
     }
 
     fn ended(&mut self, backend: &Arc<Backend>, outcome: &'static str) {
@@ -92,7 +141,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     }
 
     /// Sends the request to a backend, while watching that the caller stays.
-    async fn reach(&mut self, backend: &Arc<Backend>) -> Result<(Reached, Outgoing), Tried> {
+    async fn reach(&mut self, backend: &Arc<Backend>) -> Result<(Reached, Outgoing), Unreached> {
         let Understood { caller, call, .. } = &self.understood;
         let outgoing = forward::outgoing(
             call,
@@ -103,18 +152,18 @@ impl<'a, 'u> Attempts<'a, 'u> {
         );
         let head = self.head(backend, &outgoing).map_err(|error| {
             tracing::error!(error = %Fault(&error), "a request's head couldn't be made");
-            Tried::Failed(Failure::Connect)
+            Unreached::Failed(Failure::Connect)
         })?;
         let connector = self.exchange.connector;
         let peers = &self.exchange.state.peers;
         let reached = tokio::select! {
             biased;
             reached = attempt::attempt(connector, peers, backend, &head, &outgoing) => reached,
-            _ = self.exchange.session.read_body_or_idle(true) => return Err(Tried::Gone),
+            _ = self.exchange.session.read_body_or_idle(true) => return Err(Unreached::Gone),
         };
         match reached {
             Ok(reached) => Ok((reached, outgoing)),
-            Err(failure) => Err(Tried::Failed(failure)),
+            Err(failure) => Err(Unreached::Failed(failure)),
         }
     }
 
@@ -134,40 +183,39 @@ impl<'a, 'u> Attempts<'a, 'u> {
     /// Passes an answer on to the caller.
     async fn pass_on(
         &mut self,
-        backend: &Arc<Backend>,
-        (mut reached, outgoing): (Reached, Outgoing),
+        course: &mut Course<'_>,
+        step: &Step,
+        mut passing: Passing,
     ) -> Tried {
-        let Some(answer) = reached.upstream.response_header().cloned() else {
-            self.ended(backend, Failure::Reset.outcome());
-            return Tried::Failed(Failure::Reset);
-        };
-        let status = answer.status;
-        if respond::refuses_credential(status) {
-            tracing::error!(backend = %backend.name, status = status.as_u16(), "the backend refused our credential");
-        }
+        let status = passing.answer.status;
         self.record.status = status.as_u16();
         let is_stream = self.understood.admitted.stream;
         let stream_open = is_stream.then(|| self.exchange.state.metrics.stream());
         let relay = Relay {
             session: self.exchange.session,
-            upstream: &mut reached.upstream,
-            answer,
+            upstream: &mut passing.reached.upstream,
+            answer: passing.answer,
             shape: self.understood.caller.shape,
-            keeps_usage_chunk: outgoing.keeps_usage_chunk,
+            keeps_usage_chunk: passing.outgoing.keeps_usage_chunk,
         };
         let relayed = relay.run().await;
         drop(stream_open);
-        let outcome = match (relayed.committed, relayed.end) {
+        let label = match (relayed.committed, relayed.end) {
             (false, _) => Failure::Reset.outcome(),
             (true, End::UpstreamCut) => "cut",
             (true, End::Complete | End::ClientGone | End::Refused) => respond::outcome(status),
         };
-        self.ended(backend, outcome);
+        self.ended(&step.backend, label);
+        if let Some(outcome) = passing.outcome
+            && let Some(next) = judge(course, step, outcome, &relayed)
+        {
+            return Tried::Failed(next);
+        }
         if !relayed.committed {
-            return Tried::Failed(Failure::Reset);
+            return Tried::Failed(Next::Refuse);
         }
         if relayed.drained {
-            reached.release(self.exchange.connector).await;
+            passing.reached.release(self.exchange.connector).await;
         }
         Tried::Relayed(Box::new(relayed))
     }
@@ -201,10 +249,9 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.served(true)
     }
 
-    /// No backend had an answer.
-    async fn failed(mut self, failure: Failure) -> Served {
+    /// No backend had an answer worth passing on.
+    async fn failed(mut self, refusal: Refusal) -> Served {
         self.record.waited += clock::now().since(self.begun);
-        let refusal = failure.refusal();
         self.record.refusal = Some(refusal.code());
         self.record.end = End::UpstreamCut;
         let request_id = self.exchange.arrival.request_id;
@@ -231,4 +278,21 @@ impl<'a, 'u> Attempts<'a, 'u> {
             abort,
         }
     }
+}
+
+/// Tells the breaker how an answer went through. What follows, if it broke off before a byte had gone out.
+fn judge(
+    course: &mut Course<'_>,
+    step: &Step,
+    outcome: Outcome,
+    relayed: &Relayed,
+) -> Option<Next> {
+    let broken = Outcome::Failed(Failure::Reset.reason());
+    let (outcome, caller) = match (relayed.committed, relayed.end) {
+        (false, _) => (broken, Caller::Waits),
+        (true, End::UpstreamCut) => (broken, Caller::HasFirstByte),
+        (true, End::Complete | End::ClientGone | End::Refused) => (outcome, Caller::HasFirstByte),
+    };
+    let next = course.ended(step, &outcome, caller, clock::now().time());
+    (!relayed.committed).then_some(next)
 }

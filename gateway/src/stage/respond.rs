@@ -4,14 +4,18 @@
 //! Never reads from a connection; the drivers do.
 
 use bytes::Bytes;
+use filters::outcome::{Credential, FailureReason, Outcome};
 use filters::refusal::Refusal;
+use filters::retry_after;
 use filters::route::Shape;
+use filters::time::UnixTime;
 use http::header;
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
+use crate::config::plan::Auth;
 use crate::reply;
-use crate::upstream::headers;
+use crate::upstream::headers::{self, HeaderView};
 
 /// How an answer is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +109,16 @@ pub fn outcome_of(status: u16) -> &'static str {
     StatusCode::from_u16(status).map_or("none", outcome)
 }
 
+/// What an answer says of the backend that gave it.
+pub fn judged(answer: &ResponseHeader, auth: &Auth, now: UnixTime) -> Outcome {
+    let wait = retry_after::wait(&HeaderView(&answer.headers), now);
+    let credential = match auth {
+        Auth::None => Credential::Caller,
+        Auth::ApiKey(_) | Auth::Bearer(_) => Credential::Gateway,
+    };
+    Outcome::of_answer(answer.status.as_u16(), wait, credential)
+}
+
 /// Whether the backend refused our own credential.
 pub fn refuses_credential(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
@@ -178,6 +192,15 @@ impl Failure {
             Failure::Connect => "connect",
             Failure::Timeout => "timeout",
             Failure::Reset => "reset",
+        }
+    }
+
+    /// The same, as policy knows it.
+    pub fn reason(self) -> FailureReason {
+        match self {
+            Failure::Connect => FailureReason::Connect,
+            Failure::Timeout => FailureReason::Timeout,
+            Failure::Reset => FailureReason::Reset,
         }
     }
 

@@ -1,12 +1,174 @@
-//! Which member of the pool an attempt goes to. Pools have one member until balancing comes.
+//! Which member of the pool the next attempt goes to, and whether there is a next attempt.
 //!
-//! Never connects; `exchange` and `passthrough` do.
+//! A course is one request's way through its pool: the best priority with a usable member, by weight, never
+//! the same member twice while another is left. What is decided is `filters`' (balance, breaker, retry); what
+//! is kept between requests is `health`'s. Never connects.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use filters::balance::Members;
+use filters::outcome::{FailureReason, Outcome};
+use filters::refusal::Refusal;
+use filters::retry::{self, Caller, End, Left, Next, SoFar};
+use filters::time::Time;
 
 use crate::config::plan::{Backend, Pool};
+use crate::health::{Admitted, PoolHealth};
+use crate::state::State;
 
-/// The candidates of a request, best first. Never empty: a pool has at least one member.
-pub fn candidates(pool: &Pool) -> impl Iterator<Item = &Arc<Backend>> {
-    pool.members.iter().map(|member| &member.backend)
+/// One request's way through its pool.
+pub struct Course<'s> {
+    state: &'s State,
+    pool: Arc<Pool>,
+    health: Arc<PoolHealth>,
+    tried: Members,
+    turn: Option<u64>,
+    again: Option<usize>,
+    attempts: u32,
+    ends: Vec<(usize, End)>,
+}
+
+/// An attempt that may be made.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Where.
+    pub backend: Arc<Backend>,
+    member: usize,
+    sent_at: Time,
+}
+
+impl Step {
+    /// Tells the breaker how the attempt ended, where nothing can follow it.
+    pub fn report(&self, state: &State, outcome: &Outcome, now: Time) {
+        let times = (self.sent_at, now);
+        state.health.record(&state.metrics, &self.backend, outcome, times);
+    }
+}
+
+impl<'s> Course<'s> {
+    /// A request that comes to the pool.
+    pub fn begin(state: &'s State, pool: Arc<Pool>, now: Time) -> Self {
+        let health = state.health.pool(&pool, now, state.seed());
+        health.budget().deposit(now);
+        Course {
+            state,
+            pool,
+            health,
+            tried: Members::NONE,
+            turn: None,
+            again: None,
+            attempts: 0,
+            ends: Vec::new(),
+        }
+    }
+
+    /// The next attempt, if any member can take it.
+    pub fn next(&mut self, now: Time) -> Option<Step> {
+        if let Some(member) = self.again.take() {
+            return self.admit(member, now);
+        }
+        let mut among = self.untried(now);
+        loop {
+            let turn = match self.turn {
+                Some(turn) => turn,
+                None => self.health.turn(&self.pool, among),
+            };
+            let choice = self.pool.balance.choose(among, turn)?;
+            self.turn = Some(choice.turn);
+            among = among.without(choice.member);
+            if let Some(step) = self.admit(choice.member, now) {
+                return Some(step);
+            }
+        }
+    }
+
+    /// How an attempt ended, and what follows it.
+    pub fn ended(&mut self, step: &Step, outcome: &Outcome, caller: Caller, now: Time) -> Next {
+        self.attempts += 1;
+        step.report(self.state, outcome, now);
+        self.ends.push((step.member, self.end(step, outcome, now)));
+        let so_far = SoFar {
+            attempts: self.attempts,
+            stale: 0,
+            members: self.pool.members.len(),
+            left: self.left(step, now),
+            caller,
+        };
+        let next = self
+            .pool
+            .retry
+            .next(outcome, so_far, &mut self.health.budget(), now);
+        match next {
+            Next::Elsewhere(why) => self.state.metrics.retried(&self.pool.name, why.label()),
+            Next::SameAgain(why) => {
+                self.again = Some(step.member);
+                self.state.metrics.retried(&self.pool.name, why.label());
+            }
+            Next::PassOn | Next::Refuse | Next::GiveUp => {}
+        }
+        next
+    }
+
+    /// What the caller is told when no member can serve it.
+    pub fn exhausted(&self, now: Time) -> Refusal {
+        let is_tried = |place: &usize| self.ends.iter().any(|(member, _)| member == place);
+        let others = (0..self.pool.members.len()).filter(|place| !is_tried(place));
+        let mut ends: Vec<End> = others
+            .map(|place| {
+                let backend = &self.pool.members[place].backend;
+                let open = self.state.health.end(backend, now);
+                open.unwrap_or(End::Unavailable { wait: None })
+            })
+            .collect();
+        ends.extend(self.ends.iter().map(|(_, end)| *end));
+        retry::exhausted(&ends)
+    }
+
+    fn untried(&self, now: Time) -> Members {
+        self.state.health.usable(&self.pool, now).but(self.tried)
+    }
+
+    fn admit(&mut self, member: usize, now: Time) -> Option<Step> {
+        let backend = self.pool.members[member].backend.clone();
+        match self.state.health.admit(&backend, now) {
+            Admitted::Refused => None,
+            Admitted::At(sent_at) => {
+                self.tried = self.tried.with(member);
+                Some(Step {
+                    backend,
+                    member,
+                    sent_at,
+                })
+            }
+        }
+    }
+
+    fn left(&self, step: &Step, now: Time) -> Left {
+        if !self.untried(now).is_empty() {
+            return Left::Another;
+        }
+        match self.state.health.is_usable(&step.backend, now) {
+            true => Left::Same,
+            false => Left::Nobody,
+        }
+    }
+
+    fn end(&self, step: &Step, outcome: &Outcome, now: Time) -> End {
+        let open = self.state.health.end(&step.backend, now);
+        match *outcome {
+            Outcome::Failed(FailureReason::Timeout) => End::TimedOut,
+            Outcome::Answered { wait, .. } => open.unwrap_or(match outcome.is_throttled() {
+                true => End::Throttled { wait },
+                false => End::Unavailable { wait },
+            }),
+            Outcome::Failed(FailureReason::Connect | FailureReason::Reset)
+            | Outcome::Stale
+            | Outcome::CallersFault
+            | Outcome::CredentialRefused
+            | Outcome::NoVerdict => open.unwrap_or(End::Unavailable {
+                wait: None::<Duration>,
+            }),
+        }
+    }
 }
