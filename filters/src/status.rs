@@ -48,6 +48,21 @@ impl StatusRanges {
     }
 }
 
+impl fmt::Display for StatusRanges {
+    /// As `408, 429, 500-599`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, range) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            let (first, last) = (range.start(), range.end());
+            write!(formatter, "{comma}{first}")?;
+            if first != last {
+                write!(formatter, "-{last}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Why ranges are no set of statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusRangesError {
@@ -97,6 +112,12 @@ mod tests {
             assert_eq!(ranges.contains(status), is_in, "{status}");
         }
         assert!(StatusRanges::new([]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_set_is_written_as_people_write_it() {
+        let ranges = StatusRanges::new([408..=408, 500..=599]).unwrap();
+        assert_eq!(ranges.to_string(), "408, 500-599");
     }
 
     #[test]

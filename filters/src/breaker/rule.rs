@@ -99,6 +99,31 @@ impl Rule {
         })
     }
 
+    /// How many failures are too many.
+    pub fn condition(&self) -> Condition {
+        self.condition
+    }
+
+    /// Within which time.
+    pub fn interval(&self) -> Duration {
+        Duration::from_nanos(self.interval_ns)
+    }
+
+    /// What counts as one.
+    pub fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
+    /// How long a trip lasts where the backend doesn't say.
+    pub fn trip(&self) -> Duration {
+        Duration::from_nanos(self.trip_ns)
+    }
+
+    /// The most of the backend's own wait that is believed, where that is accepted.
+    pub fn max_wait(&self) -> Option<Duration> {
+        self.max_wait_ns.map(Duration::from_nanos)
+    }
+
     pub(super) fn interval_ns(&self) -> u64 {
         self.interval_ns
     }
@@ -185,6 +210,16 @@ impl FailureReasons {
             }
         }
         set
+    }
+
+    /// Those that are in it.
+    pub fn iter(self) -> impl Iterator<Item = FailureReason> {
+        let all = [
+            FailureReason::Connect,
+            FailureReason::Timeout,
+            FailureReason::Reset,
+        ];
+        all.into_iter().filter(move |reason| self.contains(*reason))
     }
 
     fn contains(self, reason: FailureReason) -> bool {
