@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gateway::command::check::{Outcome, check_source};
 use gateway::config::file::known_keys;
@@ -250,12 +251,8 @@ fn the_whole_schema_loads_and_what_is_not_there_yet_is_named() {
         .map(|pending| pending.what.as_str())
         .collect();
     let expected = [
-        "pools.gpt-4o with more than one member",
-        "pools.gpt-4o.retry",
         "pools.gpt-4o.session-affinity",
-        "[backends.ptu-east.circuit-breaker]",
-        "backends.paygo-west.auth.managed-identity",
-        "[backends.paygo-west.circuit-breaker]",
+        "backends.identified.auth.managed-identity",
         "[[token-limit]] \"gold-per-subscription\"",
         "[[semantic-cache]] \"answers\"",
         "[[semantic-cache]] \"answers-of-a-local-model\"",
@@ -287,6 +284,48 @@ fn the_defaults_are_those_that_the_file_of_every_key_states() {
     assert_eq!(defaults.gateway.location, "");
     let [one, other] = [&written.backends[0], &written.backends[1]];
     assert_eq!(one.timeouts, other.timeouts);
+    let [one, other] = [&written.pools[0], &written.pools[1]];
+    assert_eq!(one.retry, other.retry);
+}
+
+#[test]
+fn the_defaults_of_a_breaker_are_those_that_the_file_of_every_key_states() {
+    let path = repository().join("conf/tollgate.toml");
+    let written = plan(&source(&path));
+    let mut bare = source(&path);
+    for default in [
+        "max-retry-after = \"10m\"",
+        "status-code-ranges = [[429, 429], [500, 599]]   #",
+        "error-reasons = [\"connect\", \"timeout\", \"reset\"]",
+    ] {
+        assert!(bare.text.contains(default), "{default}");
+        bare.text = bare.text.replace(default, "#");
+    }
+    let breaker = |plan: &Plan, at: usize| plan.backends[at].breaker.clone().unwrap();
+    assert_eq!(breaker(&written, 0), breaker(&plan(&bare), 0));
+    assert_eq!(
+        breaker(&written, 0).max_wait(),
+        Some(Duration::from_secs(600))
+    );
+    assert_eq!(breaker(&written, 1).max_wait(), None);
+}
+
+#[test]
+fn a_pool_is_chosen_from_in_the_order_of_its_priorities() {
+    let plan = plan(&source(&repository().join("conf/examples/failover.toml")));
+    let pool = &plan.pools[0];
+    let first: Vec<usize> = (0..4)
+        .filter_map(|turn| pool.balance.candidates(pool.balance.all(), turn).next())
+        .collect();
+    assert_eq!(first, [0, 0, 0, 0]);
+    let spilled = pool.balance.all().without(0);
+    let mut west = 0;
+    for turn in 0..4 {
+        let member = pool.balance.choose(spilled, turn).unwrap().member;
+        west += usize::from(&*pool.members[member].backend.name == "paygo-west");
+    }
+    assert_eq!(west, 3);
+    assert_eq!(pool.retry.count, 2);
 }
 
 #[test]
@@ -305,6 +344,14 @@ fn check_prints_a_summary_or_every_mistake_and_no_secret() {
         "gpt-4o* -> gpt-4o",
         "ptu-east: https://contoso-east.openai.azure.com, azure-openai, deployment gpt-4o-ptu, API key",
         "team-a: product gold, 2 keys",
+        "  gpt-4o: 3 members\n    priority 1: ptu-east (weight 1)\n    \
+         priority 2: paygo-west (weight 3), paygo-north (weight 1)\n    \
+         at most 2 retries, after 408, 429, 500-599 or no answer\n",
+        "    circuit breaker: opens after 3 failures within 1m (429, 500-599, connect, timeout, reset), \
+         for 1m or as long as it asks, up to 10m\n",
+        "    circuit breaker: opens after failures of 50% within 1m, from 20 calls on (429, 500-599, \
+         connect, timeout, reset), for 30s\n",
+        "    no circuit breaker\n",
     ] {
         assert!(out.contains(said), "{said}\n{out}");
     }
@@ -392,7 +439,7 @@ fn warnings_say_what_is_probably_not_meant() {
 proptest::proptest! {
     /// Whatever is done to a file, loading ends in a plan or in messages that point into the file.
     #[test]
-    fn a_damaged_file_is_told_and_never_a_panic(at in 0_usize..12_000, length in 0_usize..40, put in "[\\[\\]{}\"'=,.#\n\\\\ a0\u{e9}-]{0,3}") {
+    fn a_damaged_file_is_told_and_never_a_panic(at in 0_usize..14_000, length in 0_usize..40, put in "[\\[\\]{}\"'=,.#\n\\\\ a0\u{e9}-]{0,3}") {
         let mut source = everything();
         let boundary = |text: &str, mut at: usize| {
             at = at.min(text.len());

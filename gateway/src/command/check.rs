@@ -2,10 +2,12 @@
 //!
 //! Binds no port and calls nobody. The summary names URLs and kinds of credentials, never a secret.
 
+mod upstream;
+
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use crate::config::plan::{Api, Auth, Backend, Plan, Pool, Server, SubscriptionState};
+use crate::config::plan::{Api, Plan, Server, SubscriptionState};
 use crate::config::secret::Environment;
 use crate::config::{Source, load};
 
@@ -64,18 +66,11 @@ pub fn summary(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}: revision {}", plan.source, plan.revision)?;
     listeners(&plan.server, out)?;
     section(out, "apis", plan.apis.iter().map(|api| api_lines(api)))?;
-    section(
-        out,
-        "pools",
-        plan.pools.iter().map(|pool| vec![pool_line(pool)]),
-    )?;
-    section(
-        out,
-        "backends",
-        plan.backends
-            .iter()
-            .map(|backend| vec![backend_line(backend)]),
-    )?;
+    let pools = plan.pools.iter().map(|pool| upstream::pool_lines(pool));
+    section(out, "pools", pools)?;
+    let backends = plan.backends.iter();
+    let backends = backends.map(|backend| upstream::backend_lines(backend));
+    section(out, "backends", backends)?;
     section(out, "products", product_lines(plan))?;
     section(out, "subscriptions", subscription_lines(plan))?;
     section(out, "token metrics", metric_lines(plan))?;
@@ -146,33 +141,6 @@ fn api_lines(api: &Api) -> Vec<String> {
         lines.push(format!("operations: {}", operations.join(", ")));
     }
     lines
-}
-
-fn pool_line(pool: &Pool) -> String {
-    let members = pool.members.iter().map(|member| &member.backend.name);
-    format!("{}: {}", pool.name, list(members))
-}
-
-fn backend_line(backend: &Backend) -> String {
-    let url = &backend.url;
-    let scheme = if url.tls { "https" } else { "http" };
-    let auth = match &backend.auth {
-        Auth::None => "no credential",
-        Auth::ApiKey(_) => "API key",
-        Auth::Bearer(_) => "bearer token",
-    };
-    let schema = backend
-        .schema
-        .map_or("schema of the API", |schema| schema.as_str());
-    let deployment = backend
-        .deployment
-        .iter()
-        .map(|name| format!(", deployment {name}"));
-    let deployment: String = deployment.collect();
-    format!(
-        "{}: {scheme}://{}{}, {schema}{deployment}, {auth}",
-        backend.name, url.authority, url.base_path
-    )
 }
 
 fn product_lines(plan: &Plan) -> impl Iterator<Item = Vec<String>> {

@@ -7,6 +7,7 @@
 
 mod api;
 mod backend;
+mod breaker;
 mod endpoint;
 mod expression;
 mod names;
@@ -15,6 +16,7 @@ mod pool;
 mod records;
 mod secrets;
 mod server;
+mod statuses;
 mod subscription;
 
 use std::sync::Arc;

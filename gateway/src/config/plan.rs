@@ -14,6 +14,7 @@ use filters::auth::Keys;
 use filters::dimensions::Dimension;
 use filters::pattern::Pattern;
 use filters::route::{ApiPaths, Schema};
+use filters::{balance, breaker, retry};
 
 use super::secret::Secret;
 
@@ -227,6 +228,8 @@ pub struct Backend {
     pub tls: UpstreamTls,
     /// `Some(false)`: HTTP/1.1 only; `Some(true)`: HTTP/2 only (prior knowledge on plain text); `None`: negotiated under TLS.
     pub http2: Option<bool>,
+    /// When it is left alone; `None`: never.
+    pub breaker: Option<breaker::Rule>,
 }
 
 /// The `api-version` that a classic Azure OpenAI backend is called with where neither it nor the caller names one.
@@ -287,6 +290,12 @@ pub struct Pool {
     pub name: Arc<str>,
     /// At least one.
     pub members: Vec<Member>,
+    /// The same members, by their place in `members`, ready to be chosen from.
+    pub balance: balance::Pool,
+    /// What follows an attempt that fails.
+    pub retry: retry::Rule,
+    /// The name of the cookie that keeps a caller with a member; `None`: nothing does.
+    pub session_affinity: Option<String>,
 }
 
 /// One entry of `members`.

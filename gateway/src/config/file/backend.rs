@@ -3,6 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use filters::breaker::MAX_SPAN;
+use filters::outcome::FailureReason;
+
 use super::super::error::{Located, Place};
 use super::field::Field;
 use super::nested::TextOrTable;
@@ -93,6 +96,8 @@ pub struct CircuitBreaker {
 /// `failure-condition`
 #[derive(Debug)]
 pub struct FailureCondition {
+    /// Where it stands.
+    pub place: Place,
     /// Failures within the interval.
     pub count: Option<Located<u64>>,
     /// Of the calls within the interval.
@@ -104,18 +109,7 @@ pub struct FailureCondition {
     /// Which answers are failures.
     pub status_code_ranges: Option<Located<Vec<RangeInclusive<u16>>>>,
     /// Which errors are.
-    pub error_reasons: Option<Vec<ErrorReason>>,
-}
-
-/// One of `error-reasons`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorReason {
-    /// No connection.
-    Connect,
-    /// Too late.
-    Timeout,
-    /// Broken off.
-    Reset,
+    pub error_reasons: Option<Vec<FailureReason>>,
 }
 
 /// Reads `[backends.NAME]`.
@@ -232,6 +226,7 @@ fn failure_condition(table: Table<'_, '_>) -> FailureCondition {
         .field("interval")
         .required("a duration such as \"60s\"");
     let condition = FailureCondition {
+        place: table.place().clone(),
         count: table.field("count").integer(COUNT),
         percentage: table.field("percentage").integer(1..=100),
         minimum_requests: table.field("minimum-requests").integer(COUNT),
@@ -258,12 +253,13 @@ fn failure_condition(table: Table<'_, '_>) -> FailureCondition {
     condition
 }
 
-fn error_reasons(field: &Field<'_, '_, '_>) -> Option<Vec<ErrorReason>> {
+fn error_reasons(field: &Field<'_, '_, '_>) -> Option<Vec<FailureReason>> {
     let words = [
-        ("connect", ErrorReason::Connect),
-        ("timeout", ErrorReason::Timeout),
-        ("reset", ErrorReason::Reset),
+        FailureReason::Connect,
+        FailureReason::Timeout,
+        FailureReason::Reset,
     ];
+    let words = words.map(|reason| (reason.label(), reason));
     let elements = field.elements()?;
     let reason = |element: &Field<'_, '_, '_>| element.choice(&words).map(|word| word.value);
     Some(elements.iter().filter_map(reason).collect())
@@ -275,7 +271,7 @@ const CONNECT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::
 /// A reasoning model may think for minutes before its first byte.
 const ANSWER: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3_600);
 /// Longer than a day is a backend to take out of the file.
-const TRIP: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+const TRIP: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_SPAN;
 /// As in API Management.
 const COUNT: RangeInclusive<u64> = 1..=10_000;
 /// The window in which failures are counted.

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use filters::balance::{MAX_MEMBERS, MAX_WEIGHT};
+
 use super::super::error::{Located, Place};
 use super::table::Table;
 
@@ -103,11 +105,9 @@ fn affinity(table: Table<'_, '_>) -> SessionAffinity {
     affinity
 }
 
-/// As in API Management.
-const MAX_MEMBERS: usize = 30;
 /// Room for a scheme of one's own (10, 20, 30).
 const PRIORITY: RangeInclusive<u64> = 0..=1_000;
 /// Relative numbers. A member of weight 0 would never be called: leave it out.
-const WEIGHT: RangeInclusive<u64> = 1..=1_000;
+const WEIGHT: RangeInclusive<u64> = 1..=MAX_WEIGHT as u64;
 /// Every attempt may take the backend's whole `first-byte`.
 const RETRIES: RangeInclusive<u64> = 0..=10;

@@ -9,7 +9,7 @@ use super::super::error::{Located, suggestion};
 use super::super::file::backend as written;
 use super::super::plan::{Auth, Backend, Endpoint, Timeouts, UpstreamTls};
 use super::endpoint::endpoint;
-use super::{Loader, or};
+use super::{Loader, breaker, or};
 
 /// Every backend that has no mistake.
 pub(super) fn backends(loader: &Loader<'_>) -> Vec<Arc<Backend>> {
@@ -25,9 +25,8 @@ fn backend(loader: &Loader<'_>, file: &written::Backend) -> Option<Backend> {
         .tls
         .as_ref()
         .map(|tls| upstream_tls(loader, tls, url.as_ref()));
-    if let Some(breaker) = &file.circuit_breaker {
-        circuit_breaker(loader, breaker);
-    }
+    let breaker = file.circuit_breaker.as_ref();
+    let breaker = breaker.and_then(|written| breaker::rule(loader, written));
     if let (Some(url), Some(written)) = (&url, &file.url) {
         warn_of_doubled_path(loader, url, schema, written);
     }
@@ -51,6 +50,7 @@ fn backend(loader: &Loader<'_>, file: &written::Backend) -> Option<Backend> {
         },
         tls: tls.unwrap_or_default(),
         http2: file.http2.as_ref().map(|flag| flag.value),
+        breaker,
     })
 }
 
@@ -144,27 +144,6 @@ fn upstream_tls(loader: &Loader<'_>, file: &written::Tls, url: Option<&Endpoint>
         server_name: file.server_name.as_ref().map(|name| name.value.clone()),
         client_identity: certificate.zip(key),
     }
-}
-
-fn circuit_breaker(loader: &Loader<'_>, breaker: &written::CircuitBreaker) {
-    let condition = breaker.failure_condition.as_ref();
-    if let Some(condition) = condition {
-        let no_reason = condition.error_reasons.as_ref().is_some_and(Vec::is_empty);
-        if no_reason && condition.status_code_ranges.is_none() {
-            let message = "found no reason to trip, expected status-code-ranges, error-reasons, or neither key for the defaults";
-            loader.findings.error(&breaker.place, message);
-        }
-    }
-    let believes = breaker
-        .accept_retry_after
-        .as_ref()
-        .is_some_and(|flag| flag.value);
-    if let (false, Some(most)) = (believes, &breaker.max_retry_after) {
-        let message = "max-retry-after has no effect without accept-retry-after = true";
-        loader.findings.warn(&most.place, message);
-    }
-    let what = format!("[{}]", breaker.place.path);
-    loader.findings.pending(&breaker.place, what);
 }
 
 /// Some servers name models by paths (`org/model`), so all but control characters may be in it; it is escaped

@@ -1,20 +1,42 @@
-//! `[pools.*]`: members resolved to backends.
+//! `[pools.*]`: members resolved to backends and ready to be chosen from, and what follows an attempt that fails.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+
+use filters::{balance, retry};
 
 use super::super::file::pool as written;
 use super::super::plan::{Backend, Member, Pool};
 use super::names::is_known;
+use super::statuses::statuses;
 use super::{Loader, or};
 
-/// Every pool, with the members that have no mistake.
+/// Every pool that can be made of the members that have no mistake.
 pub(super) fn pools(loader: &Loader<'_>, backends: &[Arc<Backend>]) -> Vec<Arc<Pool>> {
-    let pool = |file| Arc::new(pool(loader, file, backends));
-    loader.file.pools.iter().map(pool).collect()
+    let pool = |file| pool(loader, file, backends).map(Arc::new);
+    loader.file.pools.iter().filter_map(pool).collect()
 }
 
-fn pool(loader: &Loader<'_>, file: &written::Pool, backends: &[Arc<Backend>]) -> Pool {
+fn pool(loader: &Loader<'_>, file: &written::Pool, backends: &[Arc<Backend>]) -> Option<Pool> {
+    refuse_twins(loader, file);
+    let member = |written| member(loader, written, backends);
+    let members: Vec<Member> = file.members.iter().filter_map(member).collect();
+    let balance = balance(loader, file, &members);
+    let retry = retry(loader, file.retry.as_ref());
+    let affinity = file.session_affinity.as_ref();
+    let session_affinity = affinity.and_then(|written| session_affinity(loader, written));
+    Some(Pool {
+        name: file.name.value.as_str().into(),
+        members,
+        balance: balance?,
+        retry: retry?,
+        session_affinity,
+    })
+}
+
+/// A backend that a pool holds twice would have two counts of one thing.
+fn refuse_twins(loader: &Loader<'_>, file: &written::Pool) {
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     for name in file
         .members
@@ -30,12 +52,6 @@ fn pool(loader: &Loader<'_>, file: &written::Pool, backends: &[Arc<Backend>]) ->
             );
             loader.findings.error(&name.place, message);
         }
-    }
-    note_pending(loader, file);
-    let member = |written| member(loader, written, backends);
-    Pool {
-        name: file.name.value.as_str().into(),
-        members: file.members.iter().filter_map(member).collect(),
     }
 }
 
@@ -61,28 +77,55 @@ fn member(
     })
 }
 
-fn note_pending(loader: &Loader<'_>, file: &written::Pool) {
-    if file.members.len() > 1 {
-        let what = format!("{} with more than one member", file.name.place.path);
-        loader.findings.pending(&file.members_place, what);
-    }
-    if let Some(retry) = &file.retry {
-        loader
-            .findings
-            .pending(&retry.place, retry.place.path.as_str());
-    }
-    if let Some(affinity) = &file.session_affinity {
-        if let Some(cookie) = &affinity.cookie {
-            // The rule for a cookie's name is that for a header's.
-            if http::HeaderName::from_bytes(cookie.value.as_bytes()).is_err() {
-                let message = format!(
-                    "found \"{}\", expected a cookie's name",
-                    cookie.value.escape_debug()
-                );
-                loader.findings.error(&cookie.place, message);
-            }
+/// The members ready to be chosen from. None where they make no pool, which is reported: how many there are
+/// by the reader, one that is left out for its mistake with that mistake.
+fn balance(loader: &Loader<'_>, file: &written::Pool, members: &[Member]) -> Option<balance::Pool> {
+    let standing = |member: &Member| balance::Standing {
+        priority: member.priority,
+        weight: member.weight,
+    };
+    let standings: Vec<_> = members.iter().map(standing).collect();
+    let made = balance::Pool::new(&standings);
+    match &made {
+        Ok(_) | Err(balance::PoolError::Members(_)) => {}
+        Err(error @ balance::PoolError::Weight(wrong)) => {
+            let weights = file.members.iter().filter_map(|one| one.weight.as_ref());
+            let mut weights = weights.filter(|weight| weight.value == u64::from(*wrong));
+            let place = weights.next().map(|weight| &weight.place);
+            let place = place.unwrap_or(&file.members_place);
+            loader.findings.error(place, error.to_string());
         }
-        let what = affinity.place.path.as_str();
-        loader.findings.pending(&affinity.place, what);
     }
+    made.ok()
 }
+
+fn retry(loader: &Loader<'_>, file: Option<&written::Retry>) -> Option<retry::Rule> {
+    let count = file.and_then(|retry| retry.count.as_ref());
+    let ranges = file.and_then(|retry| retry.status_code_ranges.as_ref());
+    Some(retry::Rule {
+        count: u32::try_from(or(count, RETRIES)).ok()?,
+        statuses: statuses(loader, ranges, &STATUSES)?,
+    })
+}
+
+/// The cookie's name. Nothing sets or reads the cookie yet.
+fn session_affinity(loader: &Loader<'_>, file: &written::SessionAffinity) -> Option<String> {
+    let what = file.place.path.as_str();
+    loader.findings.pending(&file.place, what);
+    let cookie = file.cookie.as_ref()?;
+    // The rule for a cookie's name is that for a header's.
+    if http::HeaderName::from_bytes(cookie.value.as_bytes()).is_err() {
+        let message = format!(
+            "found \"{}\", expected a cookie's name",
+            cookie.value.escape_debug()
+        );
+        loader.findings.error(&cookie.place, message);
+        return None;
+    }
+    Some(cookie.value.clone())
+}
+
+/// Further attempts: the second one helps where two members share a fate, a fourth seldom finds another.
+const RETRIES: u64 = 2;
+/// What another member may answer better.
+const STATUSES: [RangeInclusive<u16>; 3] = [408..=408, 429..=429, 500..=599];
