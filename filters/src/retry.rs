@@ -3,7 +3,7 @@
 //! Nothing is tried again once the caller has the first byte or has gone, beyond the pool's count, or
 //! beyond the [`Budget`] that it shares. Elsewhere comes first. The same member is tried again only
 //! where no other is left and it didn't ask to wait, and once for a stale pooled connection, which is
-//! no attempt: nothing has reached the backend.
+//! no attempt: nothing has reached the backend. A pool of one has no elsewhere: its member isn't asked twice.
 //!
 //! Where nothing can follow, the last answer is passed on unchanged, but for two cases in which it
 //! would mislead: a server's error after a failover, and 429 when every member is out (another may be
@@ -128,7 +128,9 @@ impl Rule {
         };
         let further = match so_far.left {
             Left::Another => Some(Next::Elsewhere(trouble.why)),
-            Left::Same if trouble.may_repeat => Some(Next::SameAgain(trouble.why)),
+            Left::Same if trouble.may_repeat && so_far.members > 1 => {
+                Some(Next::SameAgain(trouble.why))
+            }
             Left::Same | Left::Nobody => None,
         };
         match further {
@@ -330,25 +332,31 @@ mod tests {
     }
 
     #[test]
-    fn the_only_member_speaks_for_itself_and_is_asked_again_unless_it_wants_time() {
+    fn the_only_member_speaks_for_itself_and_is_asked_once() {
         let alone = SoFar {
             members: 1,
             left: Left::Same,
             ..FIRST
         };
-        let again = Next::SameAgain(Why::Status);
-        assert_eq!(next(answered(500), alone), again);
+        assert_eq!(next(answered(500), alone), Next::PassOn);
         assert_eq!(next(answered(429), alone), Next::PassOn);
         let wait = Some(Duration::from_secs(1));
         let busy = Outcome::Answered { status: 503, wait };
         assert_eq!(next(busy, alone), Next::PassOn);
         let late = Outcome::Failed(FailureReason::Timeout);
         assert_eq!(next(late, alone), Next::Refuse);
+    }
+
+    #[test]
+    fn the_last_member_left_is_asked_again_unless_it_wants_time() {
         let last = SoFar {
-            attempts: 3,
-            ..alone
+            left: Left::Same,
+            ..FIRST
         };
-        assert_eq!(next(answered(500), last), Next::PassOn);
+        assert_eq!(next(answered(500), last), Next::SameAgain(Why::Status));
+        let wait = Some(Duration::from_secs(1));
+        let busy = Outcome::Answered { status: 503, wait };
+        assert_eq!(next(busy, last), Next::Refuse);
     }
 
     #[test]

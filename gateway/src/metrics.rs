@@ -340,8 +340,14 @@ fn describe(recorder: &PrometheusRecorder) {
             REFUSALS,
             "Requests that the gateway declined, by reason and policy.",
         ),
-        (BACKEND_TRIPS, "Times that a backend's breaker opened, by reason."),
-        (RETRIES, "Further attempts after the first, by pool and reason."),
+        (
+            BACKEND_TRIPS,
+            "Times that a backend's breaker opened, by reason.",
+        ),
+        (
+            RETRIES,
+            "Further attempts after the first, by pool and reason.",
+        ),
         (CONFIG_RELOADS, "Reloads of the configuration, by result."),
         (ATTEMPTS, "Attempts at backends by status class or error."),
     ];

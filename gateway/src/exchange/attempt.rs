@@ -29,7 +29,7 @@ const SLICE_BYTES: usize = 64 << 10;
 /// An answer that is tried elsewhere is read out up to this size. Bytes.
 const DISCARD_MAX_BYTES: usize = 64 << 10;
 /// And for this long.
-const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interim answers (100, 103) beyond this many are no answer.
 const INTERIM_ANSWERS_MAX: usize = 8;
 

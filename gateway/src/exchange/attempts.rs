@@ -105,12 +105,22 @@ impl<'a, 'u> Attempts<'a, 'u> {
         }
         let outcome = respond::judged(&answer, &backend.auth, clock::unix_time());
         if respond::is_success(answer.status.as_u16()) {
-            let passing = Passing { reached, outgoing, answer, outcome: Some(outcome) };
+            let passing = Passing {
+                reached,
+                outgoing,
+                answer,
+                outcome: Some(outcome),
+            };
             return self.pass_on(course, step, passing).await;
         }
         let next = course.ended(step, &outcome, Caller::Waits, clock::now().time());
         if next == Next::PassOn {
-            let passing = Passing { reached, outgoing, answer, outcome: None };
+            let passing = Passing {
+                reached,
+                outgoing,
+                answer,
+                outcome: None,
+            };
             return self.pass_on(course, step, passing).await;
         }
         self.ended(backend, respond::outcome(answer.status));

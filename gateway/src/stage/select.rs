@@ -42,7 +42,9 @@ impl Step {
     /// Tells the breaker how the attempt ended, where nothing can follow it.
     pub fn report(&self, state: &State, outcome: &Outcome, now: Time) {
         let times = (self.sent_at, now);
-        state.health.record(&state.metrics, &self.backend, outcome, times);
+        state
+            .health
+            .record(&state.metrics, &self.backend, outcome, times);
     }
 }
 
