@@ -11,6 +11,7 @@ pub mod balance;
 pub mod breaker;
 pub mod dimensions;
 pub mod expression;
+pub mod limit;
 pub mod outcome;
 pub mod pattern;
 pub mod refusal;
