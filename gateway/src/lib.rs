@@ -23,4 +23,5 @@ pub mod reply;
 pub mod server;
 pub mod stage;
 pub mod state;
+pub mod store;
 pub mod upstream;

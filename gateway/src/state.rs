@@ -242,6 +242,11 @@ impl<K: Hash + Eq + Clone, V> Registry<K, V> {
         value
     }
 
+    /// All entries, in no order.
+    pub fn values(&self) -> Vec<Arc<V>> {
+        self.map.load().values().cloned().collect()
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.map.load().len()

@@ -1,0 +1,137 @@
+//! Where counters live: in this process, or in a Redis that all replicas share.
+//!
+//! Both run the arithmetic of `filters::limit` and pass the same recorded cases. A request's limits are
+//! reserved all together or not at all; the reservation is settled once with what was truly used, and
+//! gives everything back when it is dropped unsettled. Nothing here decides what a limit means, names a
+//! metric or knows a request.
+
+pub mod counters;
+pub mod local;
+pub mod redis;
+
+use std::sync::Arc;
+
+use filters::limit::reservation::{Mode, Refused as LimitRefused, Remaining};
+use filters::limit::{Limit, Now};
+use filters::units::Tokens;
+
+use self::local::Local;
+use self::redis::Redis;
+
+/// The counters of all token limits.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// This process's own.
+    Local(Arc<Local>),
+    /// Shared.
+    Redis(Arc<Redis>),
+}
+
+/// One limit that applies to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitRequest<'a> {
+    /// Its name: with the key it names the counter, and survives a reload.
+    pub policy: &'a str,
+    /// The counter key's value.
+    pub key: &'a str,
+    /// The rule.
+    pub limit: Limit,
+    /// What it holds for this call; zero for nothing.
+    pub amount: Tokens,
+    /// Whether its refusal counts.
+    pub mode: Mode,
+    /// What it does while Redis can't be asked.
+    pub on_error: OnRedisError,
+}
+
+/// `on-redis-error`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRedisError {
+    /// This replica's share of the limit, counted here.
+    #[default]
+    Local,
+    /// No call is admitted.
+    Refuse,
+    /// Every call is admitted.
+    Allow,
+}
+
+/// Why nothing was reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A limit says no.
+    Limit(LimitRefused),
+    /// The counter of this limit (from 0) can't be had: Redis is gone and the limit refuses then, or as
+    /// many counters as may be are in use.
+    Unavailable {
+        /// Which of the request's limits.
+        limit: usize,
+    },
+}
+
+/// What is held for a request. Settle it; dropped, it gives back all.
+#[derive(Debug)]
+#[must_use = "dropped, it gives back what it holds"]
+pub struct Reservation {
+    claim: Claim,
+    would_refuse: Vec<LimitRefused>,
+}
+
+#[derive(Debug)]
+enum Claim {
+    Local(local::Claim),
+    Redis(redis::Claim),
+}
+
+impl Store {
+    /// Takes what a request holds of each of its limits, or says why it can't. One round trip at most.
+    ///
+    /// # Errors
+    /// The refusal; nothing is held then.
+    pub async fn reserve(
+        &self,
+        limits: &[LimitRequest<'_>],
+        now: Now,
+    ) -> Result<Reservation, Refused> {
+        match self {
+            Store::Local(local) => {
+                let (claim, would_refuse) = local.reserve(limits, now)?;
+                Ok(Reservation {
+                    claim: Claim::Local(claim),
+                    would_refuse,
+                })
+            }
+            Store::Redis(redis) => {
+                let (claim, would_refuse) = redis.reserve(limits, now).await?;
+                Ok(Reservation {
+                    claim: Claim::Redis(claim),
+                    would_refuse,
+                })
+            }
+        }
+    }
+}
+
+impl Reservation {
+    /// Observing limits that would have refused the call.
+    pub fn would_refuse(&self) -> &[LimitRefused] {
+        &self.would_refuse
+    }
+
+    /// What each limit has left, in the request's order, with what is held taken off.
+    pub fn remaining(&self, now: Now) -> Vec<Remaining> {
+        match &self.claim {
+            Claim::Local(claim) => claim.remaining(now),
+            Claim::Redis(claim) => claim.remaining(now),
+        }
+    }
+
+    /// Makes what is held what was used, and tells what each limit has left then. Never waits: a shared
+    /// counter is told in the background, and the figures are worked out from what it said before.
+    pub fn settle(self, used: Tokens, now: Now) -> Vec<Remaining> {
+        match self.claim {
+            Claim::Local(claim) => claim.settle(used, now),
+            Claim::Redis(claim) => claim.settle(used, now),
+        }
+    }
+}

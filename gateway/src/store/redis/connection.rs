@@ -1,0 +1,140 @@
+//! The connection to Redis: fred, with its dangerous defaults changed, and scripts by their digest.
+//!
+//! With fred's own settings a call to a Redis that is gone never ends. Here every call ends by the
+//! configured timeout, is sent once, and the connection is made again by itself.
+//!
+//! Scripts are sent by digest. A server that lost them says so, and gets the text, which it keeps.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, LuaInterface};
+use fred::types::Builder;
+use fred::types::config::{Config, ReconnectPolicy, UnresponsiveConfig};
+
+/// No call outlives this; a request's own wait is shorter.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// fred's own calls when a connection is made.
+const INTERNAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that leaves a call unanswered for this long is closed and made again.
+const UNRESPONSIVE: Duration = Duration::from_secs(1);
+/// How often that is looked at.
+const UNRESPONSIVE_CHECK: Duration = Duration::from_millis(250);
+/// Between attempts to connect, from and to.
+const RECONNECT_MS: (u32, u32) = (100, 2_000);
+
+/// A script and its digest, once a server told it.
+#[derive(Debug)]
+pub struct Script {
+    text: &'static str,
+    digest: OnceLock<String>,
+}
+
+/// The call failed, timed out or was answered with something else than numbers.
+#[derive(Debug)]
+pub struct CallError(String);
+
+impl CallError {
+    /// An answer that can't be used.
+    pub(super) fn new(why: &str) -> Self {
+        CallError(why.to_owned())
+    }
+
+    /// For the log.
+    pub fn why(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A client for this URL that connects in the background. Needs a runtime.
+///
+/// # Errors
+/// If the URL isn't one.
+pub fn connect(url: &str) -> Result<Client, CallError> {
+    let told = |error: fred::error::Error| CallError(error.to_string());
+    let mut config = Config::from_url(url).map_err(told)?;
+    config.fail_fast = true;
+    let mut builder = Builder::from_config(config);
+    builder
+        .with_connection_config(|connection| {
+            connection.connection_timeout = CONNECT_TIMEOUT;
+            connection.internal_command_timeout = INTERNAL_TIMEOUT;
+            connection.max_command_attempts = 1;
+            connection.unresponsive = UnresponsiveConfig {
+                interval: UNRESPONSIVE_CHECK,
+                max_timeout: Some(UNRESPONSIVE),
+            };
+        })
+        .with_performance_config(|performance| {
+            performance.default_command_timeout = CALL_TIMEOUT;
+        })
+        .set_policy(ReconnectPolicy::new_exponential(
+            0,
+            RECONNECT_MS.0,
+            RECONNECT_MS.1,
+            2,
+        ));
+    let client = builder.build().map_err(told)?;
+    // Not awaited: the gateway serves without Redis too.
+    client.connect();
+    Ok(client)
+}
+
+impl Script {
+    /// A script of this text.
+    pub const fn new(text: &'static str) -> Self {
+        Script {
+            text,
+            digest: OnceLock::new(),
+        }
+    }
+
+    /// Asks the server for the digest, once.
+    pub async fn load(&self, client: &Client) {
+        if self.digest.get().is_none()
+            && let Ok(digest) = client.script_load::<String, _>(self.text).await
+        {
+            // Another was quicker with the same digest.
+            let _ = self.digest.set(digest);
+        }
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// If there is no answer in time, or none of whole numbers.
+    pub async fn run(
+        &self,
+        client: &Client,
+        timeout: Duration,
+        keys: Vec<String>,
+        arguments: Vec<String>,
+    ) -> Result<Vec<i64>, CallError> {
+        match tokio::time::timeout(timeout, self.call(client, keys, arguments)).await {
+            Ok(Ok(numbers)) => Ok(numbers),
+            Ok(Err(error)) => Err(CallError(error.to_string())),
+            Err(_) => Err(CallError(format!("no answer within {timeout:?}"))),
+        }
+    }
+
+    async fn call(
+        &self,
+        client: &Client,
+        keys: Vec<String>,
+        arguments: Vec<String>,
+    ) -> Result<Vec<i64>, fred::error::Error> {
+        if let Some(digest) = self.digest.get() {
+            let answer = client
+                .evalsha(digest.as_str(), keys.clone(), arguments.clone())
+                .await;
+            match answer {
+                Err(error) if error.details().starts_with("NOSCRIPT") => {}
+                Ok(_) | Err(_) => return answer,
+            }
+        }
+        client.eval(self.text, keys, arguments).await
+    }
+}

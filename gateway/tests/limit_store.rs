@@ -1,0 +1,601 @@
+//! Token limits are counted the same in this process and in Redis, whatever happens to Redis.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../../filters/tests/vectors/cases.rs"]
+mod cases;
+#[path = "limit_store/server.rs"]
+mod server;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cases::{Act, Case, Expected};
+use filters::limit::bucket::Rate;
+use filters::limit::quota::{Period, Quota};
+use filters::limit::reservation::{Mode, Remaining};
+use filters::limit::{Hold, Limit, Now};
+use filters::time::{Time, UnixTime};
+use filters::units::Tokens;
+use gateway::store::local::Local;
+use gateway::store::redis::{Clock, Redis, Settings};
+use gateway::store::{LimitRequest, OnRedisError, Refused, Reservation, Store};
+use server::{Cluster, Server};
+
+const PATIENT: Duration = Duration::from_secs(2);
+const BRIEF: Duration = Duration::from_millis(50);
+
+static REPLICAS: AtomicU64 = AtomicU64::new(1);
+
+#[tokio::test]
+async fn the_local_store_agrees_with_every_recorded_case() {
+    for case in &cases::all() {
+        let store = Store::Local(Arc::new(Local::default()));
+        run(case, &store, &case.name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_redis_store_agrees_with_every_recorded_case() {
+    let server = Server::start();
+    let redis = connect(&server, PATIENT, Clock::Caller).await;
+    for case in &cases::all() {
+        run(case, &Store::Redis(redis.clone()), &case.name).await;
+    }
+    assert_eq!(redis.dropped(), 0);
+    assert_eq!(open_reservations(&server), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_cluster_agrees_with_every_recorded_case_in_one_slot() {
+    let cluster = Cluster::start();
+    let redis = connect_to(cluster.url(), PATIENT, Clock::Caller).await;
+    for case in &cases::all() {
+        run(case, &Store::Redis(redis.clone()), &case.name).await;
+    }
+    assert_eq!(cluster.nodes_with_keys(), 1);
+}
+
+/// Random stories, told to both: every admission, refusal, wait and remainder is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_stores_tell_the_same_in_random_stories() {
+    let server = Server::start();
+    let redis = connect(&server, PATIENT, Clock::Caller).await;
+    for seed in 1..=30 {
+        let case = random_case(seed);
+        let local = Store::Local(Arc::new(Local::default()));
+        let one = tell(&case, &local, &case.name).await;
+        let other = tell(&case, &Store::Redis(redis.clone()), &case.name).await;
+        for (index, (one, other)) in one.iter().zip(&other).enumerate() {
+            // After a settlement only a store that counts here knows of the other calls.
+            if one.0.is_some() {
+                assert_eq!(one, other, "seed {seed}, step {index}");
+            }
+        }
+    }
+}
+
+#[test]
+fn eight_threads_never_pass_a_limit_that_holds_everything() {
+    const LIMIT: u64 = 10_000;
+    let rate = Limit::new(Rate::new(LIMIT), None, Hold::PromptAndCompletion).unwrap();
+    let quota = Quota::new(LIMIT, Period::Yearly);
+    let quota = Limit::new(None, quota, Hold::PromptAndCompletion).unwrap();
+    let local = Arc::new(Local::default());
+    let (admitted, now) = (AtomicU64::new(0), at(0));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8u64 {
+            let (local, admitted) = (local.clone(), &admitted);
+            scope.spawn(move || {
+                for round in 0..20_000 {
+                    let amount = 1 + (thread * 31 + round * 17) % 50;
+                    let limits = [
+                        request("rate", rate, amount),
+                        request("quota", quota, amount),
+                    ];
+                    let Ok((claim, _)) = local.reserve(&limits, now) else {
+                        continue;
+                    };
+                    // Every third call uses less than it held, every seventh fails.
+                    let used = match round {
+                        _ if round % 7 == 0 => 0,
+                        _ if round % 3 == 0 => amount / 2,
+                        _ => amount,
+                    };
+                    claim.settle(Tokens::new(used), now);
+                    admitted.fetch_add(used, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let admitted = admitted.into_inner();
+    println!("8 threads: {admitted} of {LIMIT} tokens admitted");
+    assert!(admitted <= LIMIT && admitted > LIMIT - 50);
+    let store = Store::Local(local);
+    let limits = [request("rate", rate, 0), request("quota", quota, 0)];
+    if let Ok(left) = runtime.block_on(store.reserve(&limits, now)) {
+        let left = left.remaining(now);
+        assert_eq!(left[0].tokens, Some(Tokens::new(LIMIT - admitted)));
+        assert_eq!(left[1].quota, Some(Tokens::new(LIMIT - admitted)));
+    }
+}
+
+/// Four stores on one Redis, as four processes would be.
+#[tokio::test(flavor = "multi_thread")]
+async fn four_replicas_never_pass_a_limit_that_holds_everything() {
+    const LIMIT: u64 = 5_000;
+    let server = Server::start();
+    let quota = Quota::new(LIMIT, Period::Yearly);
+    let limit = Limit::new(None, quota, Hold::PromptAndCompletion).unwrap();
+    let mut replicas = Vec::new();
+    for _ in 0..4 {
+        replicas.push(connect(&server, PATIENT, Clock::Server).await);
+    }
+    let admitted = Arc::new(AtomicU64::new(0));
+    let mut callers = Vec::new();
+    for caller in 0..64u64 {
+        let store = Store::Redis(replicas[caller as usize % 4].clone());
+        let admitted = admitted.clone();
+        callers.push(tokio::spawn(async move {
+            for round in 0..20 {
+                let amount = 1 + (caller * 31 + round * 17) % 50;
+                let limits = [request("shared", limit, amount)];
+                if let Ok(reservation) = store.reserve(&limits, wall()).await {
+                    let used = if round % 3 == 0 { amount / 2 } else { amount };
+                    reservation.settle(Tokens::new(used), wall());
+                    admitted.fetch_add(used, Ordering::Relaxed);
+                }
+            }
+        }));
+    }
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    for replica in &replicas {
+        settled(replica).await;
+    }
+    let admitted = admitted.load(Ordering::Relaxed);
+    println!("4 replicas, 64 callers: {admitted} of {LIMIT} tokens admitted");
+    assert!(admitted <= LIMIT);
+    let used = server.ask(&["hget", "{tollgate}:limit:6:shared:key", "u"]);
+    assert_eq!(used, admitted.to_string());
+    assert_eq!(open_reservations(&server), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reservation_that_is_dropped_gives_everything_back_once() {
+    let server = Server::start();
+    let redis = connect(&server, PATIENT, Clock::Server).await;
+    let local = Store::Local(Arc::new(Local::default()));
+    for store in [local, Store::Redis(redis.clone())] {
+        let limits = [request("both", both(100), 60)];
+        for _ in 0..3 {
+            let held = store.reserve(&limits, wall()).await.unwrap();
+            assert!(store.reserve(&limits, wall()).await.is_err());
+            drop(held);
+            settled(&redis).await;
+        }
+        let left = store
+            .reserve(&limits, wall())
+            .await
+            .unwrap()
+            .remaining(wall());
+        assert_eq!(left[0].quota, Some(Tokens::new(40)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_abandoned_while_redis_is_asked_leaves_nothing_held() {
+    let server = Server::start();
+    let redis = connect(&server, PATIENT, Clock::Server).await;
+    let store = Store::Redis(redis.clone());
+    let limits = [request("left", both(1_000), 10)];
+    for pause_us in 0..60 {
+        let reserving = store.reserve(&limits, wall());
+        let pause = Duration::from_micros(pause_us * 20);
+        if let Ok(Ok(reservation)) = tokio::time::timeout(pause, reserving).await {
+            drop(reservation);
+        }
+    }
+    settled(&redis).await;
+    let left = store
+        .reserve(&limits, wall())
+        .await
+        .unwrap()
+        .remaining(wall());
+    assert_eq!(left[0].quota, Some(Tokens::new(990)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_that_redis_lost_are_sent_again() {
+    let server = Server::start();
+    let redis = connect(&server, PATIENT, Clock::Server).await;
+    let store = Store::Redis(redis.clone());
+    let limits = [request("scripts", both(100), 10)];
+    let held = store.reserve(&limits, wall()).await.unwrap();
+    server.ask(&["script", "flush"]);
+    let next = store.reserve(&limits, wall()).await.unwrap();
+    assert_eq!(next.remaining(wall())[0].quota, Some(Tokens::new(80)));
+    server.ask(&["script", "flush"]);
+    held.settle(Tokens::new(1), wall());
+    settled(&redis).await;
+    assert_eq!(used(&server, "scripts"), 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_each_limit_does_what_it_was_told_and_what_was_used_is_added_after() {
+    let mut server = Server::start();
+    let redis = connect(&server, BRIEF, Clock::Server).await;
+    let store = Store::Redis(redis.clone());
+    let local = [request("local", both(100), 30)];
+    let refuse = [on(OnRedisError::Refuse, request("refuse", both(100), 30))];
+    let allow = [on(OnRedisError::Allow, request("allow", both(100), 30))];
+    store
+        .reserve(&local, wall())
+        .await
+        .unwrap()
+        .settle(Tokens::new(40), wall());
+    settled(&redis).await;
+    let before = store.reserve(&local, wall()).await.unwrap();
+    server.kill();
+
+    // 40 used and 30 held as last known: 30 more are there, and no more.
+    let during = until_down(&redis, &store, &allow).await;
+    assert_eq!(
+        during,
+        Some(0),
+        "calls that found Redis gone waited or were refused"
+    );
+    assert!(matches!(
+        store.reserve(&refuse, wall()).await,
+        Err(Refused::Unavailable { limit: 0 })
+    ));
+    let share = store.reserve(&local, wall()).await.unwrap();
+    assert!(matches!(
+        store.reserve(&local, wall()).await,
+        Err(Refused::Limit(_))
+    ));
+    share.settle(Tokens::new(25), wall());
+    store
+        .reserve(&allow, wall())
+        .await
+        .unwrap()
+        .settle(Tokens::new(500), wall());
+
+    server.restart();
+    tokio::time::timeout(Duration::from_secs(10), redis.health().wait_until_up())
+        .await
+        .expect("recovers without a restart");
+    settled(&redis).await;
+    assert_eq!(used(&server, "local"), 25);
+    assert_eq!(used(&server, "allow"), 500);
+    // Held before Redis lost everything: it counts what was used, not less for a hold that is gone.
+    before.settle(Tokens::new(10), wall());
+    settled(&redis).await;
+    assert_eq!(used(&server, "local"), 35);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_stands_still_costs_the_timeout_and_what_it_does_late_is_undone() {
+    let server = Server::start();
+    let redis = connect(&server, BRIEF, Clock::Server).await;
+    let store = Store::Redis(redis.clone());
+    let limits = [request("still", both(10_000), 100)];
+    store
+        .reserve(&limits, wall())
+        .await
+        .unwrap()
+        .settle(Tokens::new(7), wall());
+    settled(&redis).await;
+    server.pause();
+    let mut settled_tokens = 7;
+    for _ in 0..20 {
+        let begun = std::time::Instant::now();
+        let reservation = store.reserve(&limits, wall()).await.unwrap();
+        assert!(begun.elapsed() < BRIEF * 4, "{:?}", begun.elapsed());
+        reservation.settle(Tokens::new(3), wall());
+        settled_tokens += 3;
+    }
+    assert!(!redis.health().is_up());
+    server.go_on();
+    tokio::time::timeout(Duration::from_secs(10), redis.health().wait_until_up())
+        .await
+        .expect("recovers without a restart");
+    settled(&redis).await;
+    assert_eq!(used(&server, "still"), settled_tokens);
+    assert_eq!(redis.dropped(), 0);
+}
+
+#[tokio::test]
+async fn idle_counters_go_and_busy_ones_never_do() {
+    let store = Local::with_most(10);
+    let limit = both(100);
+    for index in 0..10u64 {
+        let key = format!("key-{index}");
+        let limits = [LimitRequest {
+            key: &key,
+            ..request("idle", limit, 1)
+        }];
+        let (claim, _) = store.reserve(&limits, at(0)).unwrap();
+        let used = if index < 4 { 1 } else { 0 };
+        claim.settle(Tokens::new(used), at(0));
+    }
+    for index in 10..16u64 {
+        let key = format!("key-{index}");
+        let limits = [LimitRequest {
+            key: &key,
+            ..request("idle", limit, 1)
+        }];
+        let (claim, _) = store.reserve(&limits, at(2_000_000)).unwrap();
+        claim.settle(Tokens::new(1), at(2_000_000));
+    }
+    assert_eq!(store.len(), 10);
+    let limits = [LimitRequest {
+        key: "one more",
+        ..request("idle", limit, 1)
+    }];
+    let full = store.reserve(&limits, at(4_000_000)).unwrap_err();
+    assert_eq!(full, Refused::Unavailable { limit: 0 });
+    let limits = [LimitRequest {
+        key: "key-0",
+        ..request("idle", limit, 0)
+    }];
+    let (claim, _) = store.reserve(&limits, at(4_000_000)).unwrap();
+    assert_eq!(
+        claim.remaining(at(4_000_000))[0].quota,
+        Some(Tokens::new(99))
+    );
+}
+
+#[tokio::test]
+async fn what_is_settled_on_a_counter_that_went_is_counted_all_the_same() {
+    let store = Local::with_most(10);
+    let limits = [request("went", both(100), 0)];
+    let (claim, _) = store.reserve(&limits, at(0)).unwrap();
+    assert_eq!(store.sweep(at(1)), 1);
+    let left = claim.settle(Tokens::new(60), at(2));
+    assert_eq!(left[0].quota, Some(Tokens::new(40)));
+    let (claim, _) = store.reserve(&limits, at(3)).unwrap();
+    assert_eq!(claim.remaining(at(3))[0].quota, Some(Tokens::new(40)));
+}
+
+async fn run(case: &Case, store: &Store, policy: &str) {
+    let said = tell(case, store, policy).await;
+    for (step, (decided, left)) in case.steps.iter().zip(said) {
+        let place = format!("{} at {} us", case.name, step.at_us);
+        if let Act::Call { expected, .. } = &step.act {
+            assert_eq!(decided.as_ref(), Some(expected), "{place}");
+        }
+        let exact = !step.live_only || matches!(store, Store::Local(_));
+        if let (Some(expected), true) = (&step.remaining, exact) {
+            assert_eq!(left, *expected, "{place}");
+        }
+    }
+}
+
+type Said = (Option<Expected>, Vec<Remaining>);
+
+/// Plays a case; what each step was told.
+async fn tell(case: &Case, store: &Store, policy: &str) -> Vec<Said> {
+    let mut open: HashMap<String, Reservation> = HashMap::new();
+    let mut said = Vec::new();
+    let names: Vec<String> = (0..case.limits.len())
+        .map(|index| format!("{policy}/{index}"))
+        .collect();
+    for step in &case.steps {
+        let now = case.now(step);
+        let (decided, left) = match &step.act {
+            Act::Call {
+                name,
+                key,
+                prompt,
+                completion,
+                ..
+            } => {
+                let request = |(index, (limit, mode)): (usize, &(Limit, Mode))| LimitRequest {
+                    policy: &names[index],
+                    key,
+                    limit: *limit,
+                    amount: limit.hold().amount(*prompt, *completion),
+                    mode: *mode,
+                    on_error: OnRedisError::Refuse,
+                };
+                let limits: Vec<_> = case.limits.iter().enumerate().map(request).collect();
+                match store.reserve(&limits, now).await {
+                    Ok(reservation) => {
+                        let left = reservation.remaining(now);
+                        let decided = Expected::from(Ok(reservation.would_refuse()));
+                        open.insert(name.clone(), reservation);
+                        (Some(decided), left)
+                    }
+                    Err(Refused::Limit(refused)) => {
+                        (Some(Expected::from(Err(refused))), Vec::new())
+                    }
+                    Err(Refused::Unavailable { limit }) => panic!("{}: limit {limit}", case.name),
+                }
+            }
+            // A random story settles what was refused, too.
+            Act::Settle { name, used } => match open.remove(name) {
+                Some(reservation) => (None, reservation.settle(*used, now)),
+                None => (None, Vec::new()),
+            },
+            Act::Drop { name } => {
+                drop(open.remove(name).unwrap());
+                (None, Vec::new())
+            }
+        };
+        if let Store::Redis(redis) = store {
+            settled(redis).await;
+        }
+        let bare = |left: Remaining| Remaining {
+            reset: Duration::ZERO,
+            ..left
+        };
+        said.push((decided, left.into_iter().map(bare).collect()));
+    }
+    said
+}
+
+/// Two limits by one key and a hundred calls, some settled at once and some much later.
+fn random_case(seed: u64) -> Case {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut below = move |bound: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % bound
+    };
+    let hold = [Hold::Nothing, Hold::Prompt, Hold::PromptAndCompletion][below(3) as usize];
+    let periods = [
+        Period::Hourly,
+        Period::Daily,
+        Period::Weekly,
+        Period::Monthly,
+        Period::Yearly,
+    ];
+    let quota = Quota::new(1 + below(3_000), periods[below(5) as usize]);
+    let mode = [Mode::Enforce, Mode::Observe][usize::from(below(4) == 0)];
+    let limits = vec![
+        (
+            Limit::new(Rate::new(1 + below(5_000)), quota, hold).unwrap(),
+            Mode::Enforce,
+        ),
+        (
+            Limit::new(Rate::new(1 + below(5_000)), None, Hold::Prompt).unwrap(),
+            mode,
+        ),
+    ];
+    let (mut at_us, mut steps, mut open) = (0, Vec::new(), Vec::new());
+    for index in 0..100 {
+        at_us += [0, below(1_000), below(10_000_000), below(1_000_000_000)][below(4) as usize];
+        let act = if below(2) == 0 || open.is_empty() {
+            let name = index.to_string();
+            open.push(name.clone());
+            Act::Call {
+                name,
+                key: "key".to_owned(),
+                prompt: Tokens::new(below(300)),
+                completion: Tokens::new(below(300)),
+                expected: Expected::Admitted {
+                    would_refuse: Vec::new(),
+                },
+            }
+        } else {
+            let name = open.swap_remove(below(open.len() as u64) as usize);
+            Act::Settle {
+                name,
+                used: Tokens::new(below(900)),
+            }
+        };
+        steps.push(cases::Step {
+            at_us,
+            act,
+            remaining: None,
+            live_only: false,
+        });
+    }
+    Case {
+        name: format!("random {seed}"),
+        start: 1_795_342_830,
+        limits,
+        steps,
+    }
+}
+
+async fn connect(server: &Server, timeout: Duration, clock: Clock) -> Arc<Redis> {
+    connect_to(server.url(), timeout, clock).await
+}
+
+async fn connect_to(url: String, timeout: Duration, clock: Clock) -> Arc<Redis> {
+    let replica = REPLICAS.fetch_add(1, Ordering::Relaxed);
+    let redis = Redis::connect(Settings {
+        url,
+        timeout,
+        replica: format!("test-{replica}"),
+        clock,
+    })
+    .unwrap();
+    tokio::time::timeout(Duration::from_secs(10), redis.health().wait_until_up())
+        .await
+        .expect("connects");
+    redis
+}
+
+/// Calls until Redis is known to be gone; how many were refused, `None` if it never is.
+async fn until_down(redis: &Redis, store: &Store, limits: &[LimitRequest<'_>]) -> Option<u64> {
+    let mut refused = 0;
+    for _ in 0..500 {
+        if !redis.health().is_up() {
+            return Some(refused);
+        }
+        refused += u64::from(store.reserve(limits, wall()).await.is_err());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    None
+}
+
+async fn settled(redis: &Redis) {
+    for _ in 0..5_000 {
+        if redis.is_settled() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("{} settlements weren't told", redis.untold());
+}
+
+fn both(tokens: u64) -> Limit {
+    let quota = Quota::new(tokens, Period::Yearly);
+    Limit::new(Rate::new(1_000_000), quota, Hold::Prompt).unwrap()
+}
+
+fn request(policy: &str, limit: Limit, amount: u64) -> LimitRequest<'_> {
+    LimitRequest {
+        policy,
+        key: "key",
+        limit,
+        amount: Tokens::new(amount),
+        mode: Mode::Enforce,
+        on_error: OnRedisError::Local,
+    }
+}
+
+fn on(on_error: OnRedisError, request: LimitRequest<'_>) -> LimitRequest<'_> {
+    LimitRequest {
+        on_error,
+        ..request
+    }
+}
+
+fn used(server: &Server, policy: &str) -> u64 {
+    let key = format!("{{tollgate}}:limit:{}:{policy}:key", policy.len());
+    server.ask(&["hget", &key, "u"]).parse().unwrap_or(0)
+}
+
+fn open_reservations(server: &Server) -> usize {
+    let names = server.ask(&["keys", "{tollgate}:open:*"]);
+    names.lines().filter(|line| !line.is_empty()).count()
+}
+
+fn at(now_us: u64) -> Now {
+    let now_us = 1_795_342_830_000_000 + now_us;
+    Now {
+        time: Time::from_nanoseconds(now_us * 1_000),
+        unix: UnixTime::from_seconds(now_us / 1_000_000),
+    }
+}
+
+fn wall() -> Now {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    Now {
+        time: Time::from_nanoseconds(u64::try_from(since.as_nanos()).unwrap()),
+        unix: UnixTime::from_seconds(since.as_secs()),
+    }
+}
