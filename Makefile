@@ -1,5 +1,7 @@
 # What a newcomer or a contributor types. Each target is short; what is longer has a script in scripts/.
 .DEFAULT_GOAL := help
+# What `tollgate --version` says it was built from.
+export TOLLGATE_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 .PHONY: help run test check bench conf ci
 
 help: ## says what there is
