@@ -125,10 +125,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
             "[[semantic-cache]]\nname = \"answers\"\nscore-threshold = 0.05\nembeddings = { backend = \"one\" }\n",
             "[[semantic-cache]]",
         ),
-        (
-            "[backends.one.circuit-breaker]\nfailure-condition = { count = 3, interval = \"60s\", status-code-ranges = [[429, 429]] }\ntrip-duration = \"60s\"\n",
-            "backends.one.circuit-breaker",
-        ),
     ];
     for (feature, name) in cases {
         let text = format!("{BASE}{feature}");
@@ -136,12 +132,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
         refused_by_name(&text, line, name);
     }
     let more = [
-        (
-            "members = [{ backend = \"one\" }]",
-            "members = [{ backend = \"one\" }]\nretry = { count = 1 }",
-            8,
-            "pools.main.retry",
-        ),
         (
             "members = [{ backend = \"one\" }]",
             "members = [{ backend = \"one\" }]\nsession-affinity = { cookie = \"S\" }",
@@ -153,12 +143,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
             "auth = { managed-identity = { resource = \"https://r\" } }",
             11,
             "managed-identity",
-        ),
-        (
-            "[{ backend = \"one\" }]\n",
-            "[{ backend = \"one\" }, { backend = \"two\" }]\n[backends.two]\nurl = \"http://127.0.0.1:9\"\n",
-            7,
-            "more than one member",
         ),
     ];
     for (from, to, line, name) in more {
