@@ -194,10 +194,11 @@ fn refuse_early(mut stream: TcpStream, after: After) -> io::Result<()> {
         let fields = http::read_fields(&mut reader)?;
         let body = "{\"error\":{}}";
         let length = body.len();
-        write!(
-            stream,
+        // In one write: what waits for an acknowledgement is lost when the connection is closed on unread bytes.
+        let answer = format!(
             "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 7\r\ncontent-length: {length}\r\n\r\n{body}"
-        )?;
+        );
+        stream.write_all(answer.as_bytes())?;
         if after == After::Close {
             return Ok(());
         }
