@@ -97,7 +97,11 @@ impl Exchange<'_> {
         // Pingora's loop doesn't ask for a body that waits to be asked for.
         match body::ask_for(self.session).await {
             Ok(()) => Served::Carry(Box::new(carried)),
-            Err(_left) => gone(carried.into_caller()),
+            Err(_left) => {
+                // The backend wasn't asked: a breaker's probe is free again.
+                carried.report(self.state, None);
+                gone(carried.into_caller())
+            }
         }
     }
 

@@ -50,12 +50,16 @@ pub struct Peers(ArcSwap<HashMap<Arc<str>, Arc<Site>>>);
 pub struct Site {
     place: Place,
     template: HttpPeer,
-    http1_only: bool,
 }
 
+#[derive(Clone)]
 enum Place {
     Fixed(SocketAddr),
-    Named(Box<LoadBalancer<RoundRobin>>),
+    Named {
+        host: String,
+        port: u16,
+        addresses: Arc<LoadBalancer<RoundRobin>>,
+    },
 }
 
 impl std::fmt::Debug for Site {
@@ -67,19 +71,20 @@ impl std::fmt::Debug for Site {
 impl Peers {
     /// The backends of a plan, with names not resolved yet.
     pub fn new(plan: &Plan) -> Self {
-        Peers(ArcSwap::from_pointee(sites(plan)))
+        Peers(ArcSwap::from_pointee(sites(plan, &HashMap::new())))
     }
 
-    /// Takes the backends of another plan.
+    /// Takes the backends of another plan. Addresses of a name that stays are kept: DNS may be down just then.
     pub fn replace(&self, plan: &Plan) {
-        self.0.store(Arc::new(sites(plan)));
+        let former = self.0.load_full();
+        self.0.store(Arc::new(sites(plan, &former)));
     }
 
     /// Asks DNS for every name once more.
     pub async fn resolve(&self) {
         let sites = self.0.load_full();
         for (backend, site) in sites.iter() {
-            let Place::Named(addresses) = &site.place else {
+            let Place::Named { addresses, .. } = &site.place else {
                 continue;
             };
             if let Err(error) = addresses.update().await {
@@ -96,42 +101,37 @@ impl Peers {
         let site = self.0.load().get(&backend.name).cloned();
         let site = match site {
             Some(site) => site,
-            None => Arc::new(Site::new(backend)),
+            None => Arc::new(Site::new(backend, None)),
         };
         site.peer().await
     }
 }
 
-fn sites(plan: &Plan) -> HashMap<Arc<str>, Arc<Site>> {
+type Sites = HashMap<Arc<str>, Arc<Site>>;
+
+fn sites(plan: &Plan, former: &Sites) -> Sites {
     let backends = plan.backends.iter();
     backends
-        .map(|backend| (backend.name.clone(), Arc::new(Site::new(backend))))
+        .map(|backend| {
+            let known = former.get(&backend.name).map(|site| &site.place);
+            let site = Site::new(backend, known);
+            (backend.name.clone(), Arc::new(site))
+        })
         .collect()
 }
 
 impl Site {
-    fn new(backend: &Backend) -> Self {
-        let url = &backend.url;
-        let place = match url.host.parse::<IpAddr>() {
-            Ok(address) => Place::Fixed(SocketAddr::new(address, url.port)),
-            Err(_) => Place::Named(Box::new(LoadBalancer::from_backends(Backends::new(
-                Box::new(Name {
-                    host: url.host.clone(),
-                    port: url.port,
-                }),
-            )))),
-        };
+    fn new(backend: &Backend, known: Option<&Place>) -> Self {
         Site {
-            place,
+            place: place(&backend.url, known),
             template: template(backend),
-            http1_only: backend.http2 == Some(false) || (!url.tls && backend.http2.is_none()),
         }
     }
 
     async fn peer(&self) -> pingora::Result<HttpPeer> {
         let address = match &self.place {
             Place::Fixed(address) => PingoraAddress::Inet(*address),
-            Place::Named(addresses) => match addresses.select(b"", ADDRESSES_TRIED) {
+            Place::Named { addresses, .. } => match addresses.select(b"", ADDRESSES_TRIED) {
                 Some(selected) => selected.addr,
                 None => {
                     addresses.update().await?;
@@ -144,10 +144,30 @@ impl Site {
         peer._address = address;
         Ok(peer)
     }
+}
 
-    /// Whether only HTTP/1.1 is spoken there.
-    pub fn http1_only(&self) -> bool {
-        self.http1_only
+/// Where a URL leads; the addresses known of the same name, if there are any.
+fn place(url: &Endpoint, known: Option<&Place>) -> Place {
+    if let Ok(address) = url.host.parse::<IpAddr>() {
+        return Place::Fixed(SocketAddr::new(address, url.port));
+    }
+    let is_same = |place: &&Place| match place {
+        Place::Named { host, port, .. } => *host == url.host && *port == url.port,
+        Place::Fixed(_) => false,
+    };
+    known.filter(is_same).cloned().unwrap_or_else(|| named(url))
+}
+
+fn named(url: &Endpoint) -> Place {
+    let name = Name {
+        host: url.host.clone(),
+        port: url.port,
+    };
+    let addresses = LoadBalancer::from_backends(Backends::new(Box::new(name)));
+    Place::Named {
+        host: url.host.clone(),
+        port: url.port,
+        addresses: Arc::new(addresses),
     }
 }
 
