@@ -23,6 +23,9 @@ const FIRST_TOKEN: &str = "tollgate_time_to_first_token_seconds";
 const OVERHEAD: &str = "tollgate_overhead_seconds";
 const USAGE_RECORDS: &str = "tollgate_usage_records_total";
 const REFUSALS: &str = "tollgate_refusals_total";
+const WOULD_REFUSE: &str = "tollgate_would_refuse_total";
+const REDIS_UP: &str = "tollgate_redis_up";
+const REDIS_ERRORS: &str = "tollgate_redis_errors_total";
 const ATTEMPTS: &str = "tollgate_backend_attempts_total";
 const BACKEND_TRIPS: &str = "tollgate_backend_trips_total";
 const RETRIES: &str = "tollgate_retries_total";
@@ -188,6 +191,23 @@ impl Metrics {
         counter.increment(1);
     }
 
+    /// A limit that only observes would have refused.
+    pub fn would_refuse(&self, policy: &str) {
+        let labels = vec![Label::new("policy", policy.to_owned())];
+        self.counter(WOULD_REFUSE, labels).increment(1);
+    }
+
+    /// Redis as it is now, and what went wrong so far, by operation.
+    pub fn redis(&self, up: bool, errors: impl Iterator<Item = (&'static str, u64)>) {
+        let key = Key::from_static_name(REDIS_UP);
+        let gauge = self.recorder.register_gauge(&key, &METADATA);
+        gauge.set(f64::from(u8::from(up)));
+        for (operation, count) in errors {
+            let labels = vec![Label::from_static_parts("operation", operation)];
+            self.counter(REDIS_ERRORS, labels).absolute(count);
+        }
+    }
+
     /// An attempt at a backend ended.
     pub fn attempt(&self, backend: &Arc<str>, outcome: &'static str) {
         let counter = self.attempts.entry(&(backend.clone(), outcome), || {
@@ -341,6 +361,14 @@ fn describe(recorder: &PrometheusRecorder) {
             "Requests that the gateway declined, by reason and policy.",
         ),
         (
+            WOULD_REFUSE,
+            "Requests that a limit in observe mode would have refused.",
+        ),
+        (
+            REDIS_ERRORS,
+            "Calls to Redis that failed or were late, by operation.",
+        ),
+        (
             BACKEND_TRIPS,
             "Times that a backend's breaker opened, by reason.",
         ),
@@ -370,6 +398,7 @@ fn describe(recorder: &PrometheusRecorder) {
     }
     let gauges = [
         (BACKEND_STATE, "0 closed, 1 open, 2 half-open."),
+        (REDIS_UP, "1 while Redis answers."),
         (CONFIG_INFO, "1 for the revision in force."),
         (STREAMS_OPEN, "Streams to callers that are open now."),
         (BUFFERED_BYTES, "Request body bytes held in memory now."),

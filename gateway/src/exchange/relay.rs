@@ -21,6 +21,7 @@ use pingora::protocols::http::client::HttpSession;
 use self::stream::{Stopped, Stream};
 use crate::clock::Moment;
 use crate::context::End;
+use crate::stage::limit::Hold;
 use crate::stage::respond::{self, Framing};
 use crate::upstream::fault::Fault;
 
@@ -75,6 +76,8 @@ pub struct Relay<'a> {
     pub shape: Shape,
     /// Whether the extra usage chunk is kept from the caller.
     pub keeps_usage_chunk: bool,
+    /// What is held of the call's limits: the answer's head tells what is left.
+    pub hold: &'a mut Hold,
 }
 
 enum Next {
@@ -88,6 +91,10 @@ impl Relay<'_> {
     /// Passes the whole answer on.
     pub async fn run(mut self) -> Relayed {
         let method = self.session.req_header().method.clone();
+        if !respond::is_success(self.answer.status.as_u16()) {
+            // A failed call costs nothing, and its caller sees so.
+            self.hold.settle(0);
+        }
         if respond::is_bodyless(&method, self.answer.status) {
             return self.bodyless().await;
         }
@@ -117,9 +124,14 @@ impl Relay<'_> {
     async fn send_head(&mut self, framing: Framing) -> Result<(), Relayed> {
         let version = self.session.req_header().version;
         let head = respond::head(&self.answer, framing, version);
-        let Ok(head) = head else {
+        let Ok(mut head) = head else {
             return Err(Relayed::new(End::UpstreamCut));
         };
+        for (name, value) in self.hold.fields() {
+            if head.insert_header(name, value).is_err() {
+                return Err(Relayed::new(End::UpstreamCut));
+            }
+        }
         let closes = version < http::Version::HTTP_11
             && framing != Framing::Bodyless
             && !head.headers.contains_key(http::header::CONTENT_LENGTH);
