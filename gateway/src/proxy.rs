@@ -176,13 +176,8 @@ impl Context {
             .refusal(session.as_downstream(), error)?;
         let downstream = session.as_downstream_mut();
         downstream.set_keepalive(None);
-        let status = reply::refuse(
-            downstream,
-            &refusal,
-            Fields::default(),
-            self.arrival.request_id,
-        )
-        .await;
+        let (id, fields) = (self.arrival.request_id, Fields::default());
+        let status = reply::refuse(downstream, &refusal, fields, id).await;
         Some((status.ok()?, refusal.code()))
     }
 

@@ -104,7 +104,10 @@ tokens-per-minute = 10
     assert_eq!(precise.div_ceil(1000), wait);
     assert_eq!(refused.header("x-ratelimit-remaining-tokens"), Some("0"));
     let reset = refused.header("x-ratelimit-reset-tokens").unwrap();
-    assert!(reset.starts_with("3m"), "{reset}");
+    assert!(
+        ["4m0s", "3m5"].iter().any(|start| reset.starts_with(start)),
+        "{reset}"
+    );
     assert!(refused.text().contains("`ten`"));
     // Another subscription has its own.
     assert_eq!(chat(&gateway, TEAM_B, CALL).status, 200);

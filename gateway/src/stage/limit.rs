@@ -3,10 +3,11 @@
 //! All of a call's limits are taken together, before a backend is asked. What is held becomes what was used,
 //! once, when that is known; whatever ends a call before gives it back. Never counts an answer; it is told.
 
+mod told;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use filters::expression::Scope;
@@ -131,9 +132,9 @@ impl Hold {
         match &self.reservation {
             Some(reservation) => {
                 let left = reservation.remaining(limits::now());
-                fields(&self.lines, &left, self.prompt)
+                told::fields(limits(&self.lines), &left, self.prompt)
             }
-            None => fields(&self.lines, &self.left, self.used),
+            None => told::fields(limits(&self.lines), &self.left, self.used),
         }
     }
 }
@@ -307,11 +308,11 @@ fn denied(lines: Vec<Line>, refused: Refused) -> Box<Denied> {
     let refusal = match by.reason {
         Reason::Rate => Refusal::RateLimitExceeded {
             policy,
-            retry_after_ms: milliseconds(wait),
+            retry_after_ms: told::milliseconds(wait),
         },
         Reason::Quota => Refusal::QuotaExceeded {
             policy,
-            retry_after_s: milliseconds(wait).div_ceil(1000),
+            retry_after_s: told::milliseconds(wait).div_ceil(1000),
         },
         Reason::TooLarge { asked, most } => Refusal::RequestExceedsLimit {
             policy,
@@ -321,87 +322,13 @@ fn denied(lines: Vec<Line>, refused: Refused) -> Box<Denied> {
     };
     let fields = Fields {
         retry_after: Some(line.limit.headers.retry_after.clone()),
-        others: fields(&lines, &remaining, None),
+        others: told::fields(limits(&lines), &remaining, None),
     };
     Box::new(Denied { refusal, fields })
 }
 
-/// Rounded up: who comes back then, gets through.
-fn milliseconds(wait: Duration) -> u64 {
-    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-/// The configured names and the usual ones. Where two limits say the same, the one with less left is told.
-fn fields(
-    lines: &[Line],
-    left: &[Remaining],
-    consumed: Option<u64>,
-) -> Vec<(HeaderName, HeaderValue)> {
-    let mut told = Told(Vec::new());
-    for (line, left) in lines.iter().zip(left) {
-        let names = &line.limit.headers;
-        let tokens = left.tokens.map(Tokens::get);
-        told.least(names.remaining_tokens.as_ref(), tokens);
-        told.least(names.remaining_quota.as_ref(), left.quota.map(Tokens::get));
-        told.least(names.consumed.as_ref(), consumed);
-    }
-    let standard = lines.iter().zip(left).filter_map(|(line, left)| {
-        let rate = line.limit.limit.rate()?;
-        let wanted = line.limit.headers.standard;
-        wanted.then_some((left.tokens?, rate.tokens_per_minute(), left.reset))
-    });
-    if let Some((tokens, limit, reset)) = standard.min_by_key(|(tokens, ..)| *tokens) {
-        told.least(Some(&LIMIT_TOKENS), Some(limit.get()));
-        told.least(Some(&REMAINING_TOKENS), Some(tokens.get()));
-        if let Ok(value) = HeaderValue::try_from(reset_text(reset)) {
-            told.0.push((RESET_TOKENS, value));
-        }
-    }
-    told.0
-}
-
-const LIMIT_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-limit-tokens");
-const REMAINING_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-remaining-tokens");
-const RESET_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-reset-tokens");
-
-struct Told(Vec<(HeaderName, HeaderValue)>);
-
-impl Told {
-    fn least(&mut self, name: Option<&HeaderName>, value: Option<u64>) {
-        let (Some(name), Some(value)) = (name, value) else {
-            return;
-        };
-        match self.0.iter_mut().find(|(told, _)| told == name) {
-            None => self.0.push((name.clone(), HeaderValue::from(value))),
-            Some((_, told)) => {
-                let before: Option<u64> = told.to_str().ok().and_then(|text| text.parse().ok());
-                if before.is_none_or(|before| value < before) {
-                    *told = HeaderValue::from(value);
-                }
-            }
-        }
-    }
-}
-
-/// As OpenAI writes it: `20ms`, `1.5s`, `6m0s`.
-fn reset_text(reset: Duration) -> String {
-    let all = milliseconds(reset);
-    let (minutes, rest) = (all / 60_000, all % 60_000);
-    match (minutes, rest) {
-        (0, rest) if rest > 0 && rest < 1_000 => format!("{rest}ms"),
-        (0, rest) => format!("{}s", seconds(rest)),
-        (minutes, rest) => format!("{minutes}m{}s", seconds(rest)),
-    }
-}
-
-fn seconds(milliseconds: u64) -> String {
-    match milliseconds % 1_000 {
-        0 => format!("{}", milliseconds / 1_000),
-        part => {
-            let text = format!("{}.{part:03}", milliseconds / 1_000);
-            text.trim_end_matches('0').to_owned()
-        }
-    }
+fn limits(lines: &[Line]) -> impl Iterator<Item = &TokenLimit> + Clone {
+    lines.iter().map(|line| line.limit.as_ref())
 }
 
 #[cfg(test)]
@@ -409,31 +336,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reset_is_written_as_openai_writes_it() {
-        let text = |milliseconds| reset_text(Duration::from_millis(milliseconds));
-        assert_eq!(text(0), "0s");
-        assert_eq!(text(20), "20ms");
-        assert_eq!(text(1_500), "1.5s");
-        assert_eq!(text(59_999), "59.999s");
-        assert_eq!(text(360_000), "6m0s");
-        assert_eq!(text(61_050), "1m1.05s");
-    }
-
-    #[test]
     fn a_long_key_is_kept_as_its_digest() {
         assert_eq!(bounded("team-a".into()), "team-a");
         let long = bounded("x".repeat(129).into());
         assert_eq!(long.len(), "sha256:".len() + 64);
         assert_ne!(long, bounded("y".repeat(129).into()));
-    }
-
-    #[test]
-    fn of_two_limits_under_one_name_the_tighter_is_told() {
-        let mut told = Told(Vec::new());
-        let name = HeaderName::from_static("x-left");
-        told.least(Some(&name), Some(7));
-        told.least(Some(&name), Some(3));
-        told.least(Some(&name), Some(5));
-        assert_eq!(told.0, [(name, HeaderValue::from(3))]);
     }
 }
