@@ -13,7 +13,7 @@ use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::attempt::{self, Reached};
-use super::relay::{Relay, Relayed};
+use super::relay::{Relay, Relayed, Trouble};
 use super::{Exchange, Served, Understood, counting};
 use crate::clock::{self, Moment};
 use crate::config::plan::Backend;
@@ -201,19 +201,31 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.record.status = status.as_u16();
         let is_stream = self.understood.admitted.stream;
         let stream_open = is_stream.then(|| self.exchange.state.metrics.stream());
-        let relay = Relay {
+        let mut relay = Relay {
             session: self.exchange.session,
             upstream: &mut passing.reached.upstream,
             answer: passing.answer,
             shape: self.understood.caller.shape,
             keeps_usage_chunk: passing.outgoing.keeps_usage_chunk,
+            begun: None,
         };
+        if let Some(trouble) = relay.begin().await {
+            let head = passing.outcome.take().unwrap_or(Outcome::NoVerdict);
+            let next = begun_badly(course, step, &head, trouble);
+            if next != Next::PassOn {
+                self.ended(&step.backend, label_of(trouble));
+                return Tried::Failed(next);
+            }
+        }
         let relayed = relay.run().await;
         drop(stream_open);
         let label = match (relayed.committed, relayed.end) {
             (false, _) => Failure::Reset.outcome(),
             (true, End::UpstreamCut) => "cut",
-            (true, End::Complete | End::ClientGone | End::Refused) => respond::outcome(status),
+            (true, End::Complete | End::ClientGone | End::Refused) => match relayed.error {
+                Some(error) => respond::outcome_of(error),
+                None => respond::outcome(status),
+            },
         };
         self.ended(&step.backend, label);
         if let Some(outcome) = passing.outcome
@@ -290,18 +302,42 @@ impl<'a, 'u> Attempts<'a, 'u> {
     }
 }
 
+/// Tells the breaker that a stream is no answer. What follows.
+fn begun_badly(course: &mut Course<'_>, step: &Step, head: &Outcome, trouble: Trouble) -> Next {
+    let outcome = match trouble {
+        Trouble::Error(status) => error_event(step, head, status),
+        Trouble::Nothing(Failure::Timeout) => Outcome::Failed(Failure::Timeout.reason()),
+        Trouble::Nothing(Failure::Connect | Failure::Reset) => Outcome::EmptyStream,
+    };
+    course.ended(step, &outcome, Caller::Waits, clock::now().time())
+}
+
+fn error_event(step: &Step, head: &Outcome, status: u16) -> Outcome {
+    let backend = &step.backend;
+    let outcome = respond::judged_event(status, head, &backend.auth);
+    if outcome == Outcome::CredentialRefused {
+        tracing::error!(backend = %backend.name, status, "the backend refused our credential");
+    }
+    outcome
+}
+
+fn label_of(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::Error(status) => respond::outcome_of(status),
+        Trouble::Nothing(failure) => failure.outcome(),
+    }
+}
+
 /// Tells the breaker how an answer went through. What follows, if it broke off before a byte had gone out.
-fn judge(
-    course: &mut Course<'_>,
-    step: &Step,
-    outcome: Outcome,
-    relayed: &Relayed,
-) -> Option<Next> {
+fn judge(course: &mut Course<'_>, step: &Step, head: Outcome, relayed: &Relayed) -> Option<Next> {
     let broken = Outcome::Failed(Failure::Reset.reason());
     let (outcome, caller) = match (relayed.committed, relayed.end) {
         (false, _) => (broken, Caller::Waits),
         (true, End::UpstreamCut) => (broken, Caller::HasFirstByte),
-        (true, End::Complete | End::ClientGone | End::Refused) => (outcome, Caller::HasFirstByte),
+        (true, End::Complete | End::ClientGone | End::Refused) => {
+            let error = relayed.error.map(|status| error_event(step, &head, status));
+            (error.unwrap_or(head), Caller::HasFirstByte)
+        }
     };
     let next = course.ended(step, &outcome, caller, clock::now().time());
     (!relayed.committed).then_some(next)
