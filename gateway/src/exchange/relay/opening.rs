@@ -148,3 +148,61 @@ impl Begun {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use filters::route::Shape;
+
+    use super::*;
+    use crate::stage::respond::OwnEnd;
+
+    const ROLE: &str = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
+
+    fn begun() -> Begun {
+        Begun::nothing(Stream::new(Shape::Chat, OwnEnd::Expected, false))
+    }
+
+    fn chunk(text: &str) -> Next {
+        Next::Chunk(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn no_more_is_held_than_the_bound_in_events_or_in_half_a_one() {
+        let mut events = begun();
+        assert!(matches!(events.take(chunk(ROLE)), Beginning::Undecided));
+        let comment = format!(": {}\n\n", "x".repeat(HELD_MAX_BYTES));
+        assert!(matches!(events.take(chunk(&comment)), Beginning::Good));
+        let (_, held, over) = events.into_parts();
+        assert_eq!(held, format!("{ROLE}{comment}"));
+        assert!(over.is_none());
+        let mut half = begun();
+        let comment = comment.trim_end();
+        assert!(matches!(half.take(chunk(comment)), Beginning::Good));
+    }
+
+    #[test]
+    fn an_end_decides() {
+        for (text, trouble) in [
+            ("", Some(Trouble::Nothing(Failure::Reset))),
+            (ROLE, Some(Trouble::Nothing(Failure::Reset))),
+            (
+                "data: {\"error\":{\"code\":\"x\"}}",
+                Some(Trouble::Error(500)),
+            ),
+            (
+                "{\"error\":{\"code\":\"429\"}}\n\n",
+                Some(Trouble::Error(429)),
+            ),
+            ("data: {\"choices\":[{\"text\":\"a\"}]}", None),
+        ] {
+            let mut begun = begun();
+            assert!(matches!(begun.take(chunk(text)), Beginning::Undecided));
+            let found = match begun.take(Next::End) {
+                Beginning::Bad(trouble) => Some(trouble),
+                Beginning::Good => None,
+                Beginning::Undecided => panic!("undecided at its end"),
+            };
+            assert_eq!(found, trouble, "{text}");
+        }
+    }
+}
