@@ -18,9 +18,9 @@ use crate::body;
 use crate::clock;
 use crate::config::plan::Server;
 use crate::context::{Admitted, AttemptEnd, Caller, End, Record, Source};
+use crate::stage::forward;
 use crate::stage::respond::{self, Failure};
 use crate::stage::select::{Course, Step};
-use crate::stage::{admit, forward};
 use crate::state::State;
 use crate::upstream::fault::Fault;
 use crate::upstream::headers;
@@ -62,19 +62,15 @@ fn is_websocket(session: &ServerSession) -> bool {
     session.is_upgrade_req() && head.method == Method::GET && asks
 }
 
-/// Admits a call that will be carried.
+/// Chooses a backend for a call that will be carried.
 ///
 /// # Errors
-/// As admission's, with the caller given back.
+/// Where there is none, with the caller given back.
 pub fn prepare(
     state: &State,
-    caller: Caller,
+    (caller, admitted): (Caller, Admitted),
     call: &Call<'_>,
 ) -> std::result::Result<Carried, (Refusal, Caller)> {
-    let admitted = match admit::admit(&caller, call, None) {
-        Ok(admitted) => admitted,
-        Err(refusal) => return Err((refusal, caller)),
-    };
     let now = clock::now().time();
     let mut course = Course::begin(state, admitted.pool.clone(), now);
     let Some(step) = course.next(now) else {
@@ -210,6 +206,7 @@ impl Carried {
             source: Source::None,
             end,
             refusal: refused.map(|(_, code)| code),
+            policy: String::new(),
             attempts: vec![AttemptEnd {
                 backend: self.step.backend,
                 outcome,

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::clock;
 use crate::config::plan::Plan;
 use crate::health::Health;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::reload::LastReload;
 use crate::upstream::peers::Peers;
@@ -31,6 +32,8 @@ pub struct State {
     pub peers: Peers,
     /// Breakers, turns and retries.
     pub health: Health,
+    /// Counters of token limits.
+    pub limits: Limits,
     /// Everything that is counted.
     pub metrics: Metrics,
     /// Set when the process was told to stop.
@@ -46,9 +49,15 @@ pub struct State {
 
 impl State {
     /// State for a plan, with nothing counted yet.
-    pub fn new(plan: Plan, metrics: Metrics) -> Self {
+    ///
+    /// # Errors
+    /// As [`Limits::new`].
+    pub fn new(plan: Plan, metrics: Metrics) -> Result<Self, String> {
         let bodies = Arc::new(Budget::new(plan.server.max_buffered_bodies_bytes));
-        State {
+        let id_seed = seed();
+        let replica = format!("{}-{id_seed:016x}", std::process::id());
+        Ok(State {
+            limits: Limits::new(&plan, replica)?,
             peers: Peers::new(&plan),
             plan: ArcSwap::from_pointee(plan),
             bodies,
@@ -60,8 +69,8 @@ impl State {
             last_reload: LastReload::default(),
             in_flight: Arc::default(),
             request_ids: AtomicU64::new(1),
-            id_seed: seed(),
-        }
+            id_seed,
+        })
     }
 
     /// Counts a request as in flight until the guard is dropped.

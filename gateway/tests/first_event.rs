@@ -264,6 +264,8 @@ async fn the_last_error_reaches_the_caller_as_it_came() {
     let answer = setup.chat();
     assert_eq!((answer.status, answer.text()), (200, last));
     assert_eq!(answer.header("x-ms-region"), Some("two"));
+    let unused = [("source", "none"), ("end", "complete")];
+    setup.gateway.wait_for_metric(RECORDS, &unused, 1.0);
     for backend in ["b0", "b1"] {
         let trips = [("backend", backend), ("reason", "status")];
         setup.gateway.wait_for_metric(TRIPS, &trips, 1.0);

@@ -10,6 +10,7 @@ mod backend;
 mod breaker;
 mod endpoint;
 mod expression;
+mod limit;
 mod names;
 mod policy;
 mod pool;
@@ -59,6 +60,8 @@ pub(super) fn plan(
     let apis = api::apis(&loader, &pools);
     let products = api::products(&loader);
     let subscriptions = subscription::subscriptions(&loader, &products);
+    let redis = records::redis(&loader);
+    let token_limits = limit::token_limits(&loader);
     let token_metrics = policy::token_metrics(&loader);
     policy::check_pending(&loader);
     records::check_pending(&loader);
@@ -82,6 +85,8 @@ pub(super) fn plan(
         products,
         backends,
         pools,
+        redis,
+        token_limits,
         token_metrics,
         warnings: warnings(source, findings),
         pending: findings

@@ -9,17 +9,19 @@ use filters::outcome::Outcome;
 use filters::refusal::Refusal;
 use filters::retry::{Caller, Next};
 use filters::route::Shape;
+use filters::units::Tokens;
 use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::attempt::{self, Reached};
-use super::relay::{Relay, Relayed, Trouble};
-use super::{Exchange, Served, Understood, counting};
+use super::relay::{Relay, Relayed};
+use super::{Exchange, Served, Understood, counting, verdict};
 use crate::clock::{self, Moment};
 use crate::config::plan::Backend;
 use crate::context::{AttemptEnd, End, Record, Source};
-use crate::reply;
+use crate::reply::{self, Fields};
 use crate::stage::forward::{self, Outgoing, Reading};
+use crate::stage::limit::{self, Hold};
 use crate::stage::respond::{self, Failure};
 use crate::stage::select::{Course, Step};
 use crate::upstream::fault::Fault;
@@ -28,6 +30,7 @@ use crate::upstream::fault::Fault;
 pub(super) struct Attempts<'a, 'u> {
     exchange: Exchange<'a>,
     understood: Understood<'u>,
+    hold: Hold,
     record: Record,
     begun: Moment,
 }
@@ -56,7 +59,7 @@ struct Passing {
 
 impl<'a, 'u> Attempts<'a, 'u> {
     /// No attempt made yet.
-    pub fn new(exchange: Exchange<'a>, understood: Understood<'u>) -> Self {
+    pub fn new(exchange: Exchange<'a>, understood: Understood<'u>, hold: Hold) -> Self {
         let record = Record {
             model: understood.admitted.model.clone(),
             user: understood.admitted.user.clone(),
@@ -68,6 +71,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         Attempts {
             exchange,
             understood,
+            hold,
             record,
             begun: clock::now(),
         }
@@ -208,12 +212,13 @@ impl<'a, 'u> Attempts<'a, 'u> {
             shape: self.understood.caller.shape,
             keeps_usage_chunk: passing.outgoing.keeps_usage_chunk,
             begun: None,
+            hold: &mut self.hold,
         };
         if let Some(trouble) = relay.begin().await {
             let head = passing.outcome.take().unwrap_or(Outcome::NoVerdict);
-            let next = begun_badly(course, step, &head, trouble);
+            let next = verdict::begun_badly(course, step, &head, trouble);
             if next != Next::PassOn {
-                self.ended(&step.backend, label_of(trouble));
+                self.ended(&step.backend, verdict::label_of(trouble));
                 return Tried::Failed(next);
             }
         }
@@ -229,7 +234,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         };
         self.ended(&step.backend, label);
         if let Some(outcome) = passing.outcome
-            && let Some(next) = judge(course, step, outcome, &relayed)
+            && let Some(next) = verdict::relayed(course, step, outcome, &relayed)
         {
             return Tried::Failed(next);
         }
@@ -250,13 +255,17 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.record.first_token = first_token.map(|at| at.since(self.exchange.arrival.at));
         // What GET shows again (a stored response, a run that is polled) was used, and counted, by a POST.
         let uses_tokens = self.exchange.session.req_header().method == Method::POST;
-        self.record.usage = relayed.usage.filter(|_| uses_tokens);
+        let answered = respond::is_success(self.record.status) && !relayed.is_only_error();
+        self.record.usage = relayed.usage.filter(|_| uses_tokens && answered);
         self.record.source = match self.record.usage {
             Some(_) => Source::Upstream,
             None => Source::None,
         };
         let abort = relayed.abort;
-        let answered = respond::is_success(self.record.status);
+        if let Some(model) = &relayed.model {
+            let deployment = &self.understood.admitted.model;
+            self.exchange.state.limits.learn_model(deployment, model);
+        }
         if self.record.usage.is_none() && answered {
             self.count(Some(relayed)).await;
         }
@@ -273,11 +282,16 @@ impl<'a, 'u> Attempts<'a, 'u> {
 
     /// No backend had an answer worth passing on.
     async fn failed(mut self, refusal: Refusal) -> Served {
+        self.hold.settle(0);
         self.record.waited += clock::now().since(self.begun);
         self.record.refusal = Some(refusal.code());
         self.record.end = End::UpstreamCut;
         let request_id = self.exchange.arrival.request_id;
-        let sent = reply::refuse(self.exchange.session, &refusal, request_id).await;
+        let fields = Fields {
+            retry_after: None,
+            others: self.hold.fields(),
+        };
+        let sent = reply::refuse(self.exchange.session, &refusal, fields, request_id).await;
         let abort = sent.is_err();
         self.record.status = sent.unwrap_or(reply::CLIENT_GONE);
         self.served(abort)
@@ -286,7 +300,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     async fn count(&mut self, relayed: Option<Relayed>) {
         let shape = self.understood.caller.shape;
         let body = self.understood.body.bytes.clone();
-        let model = self.understood.admitted.model.clone();
+        let model = limit::counted_as(self.exchange.state, &self.understood.admitted);
         if let Some(usage) = counting::usage(shape, model, body, relayed).await {
             self.record.usage = Some(usage);
             self.record.source = Source::Counted;
@@ -294,6 +308,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     }
 
     fn served(mut self, abort: bool) -> Served {
+        self.settle();
         self.record.caller = Some(self.understood.caller);
         Served::Answered {
             record: Box::new(self.record),
@@ -302,43 +317,23 @@ impl<'a, 'u> Attempts<'a, 'u> {
     }
 }
 
-/// Tells the breaker that a stream is no answer. What follows.
-fn begun_badly(course: &mut Course<'_>, step: &Step, head: &Outcome, trouble: Trouble) -> Next {
-    let outcome = match trouble {
-        Trouble::Error(status) => error_event(step, head, status),
-        Trouble::Nothing(Failure::Timeout) => Outcome::Failed(Failure::Timeout.reason()),
-        Trouble::Nothing(Failure::Connect | Failure::Reset) => Outcome::EmptyStream,
-    };
-    course.ended(step, &outcome, Caller::Waits, clock::now().time())
-}
-
-fn error_event(step: &Step, head: &Outcome, status: u16) -> Outcome {
-    let backend = &step.backend;
-    let outcome = respond::judged_event(status, head, &backend.auth);
-    if outcome == Outcome::CredentialRefused {
-        tracing::error!(backend = %backend.name, status, "the backend refused our credential");
-    }
-    outcome
-}
-
-fn label_of(trouble: Trouble) -> &'static str {
-    match trouble {
-        Trouble::Error(status) => respond::outcome_of(status),
-        Trouble::Nothing(failure) => failure.outcome(),
-    }
-}
-
-/// Tells the breaker how an answer went through. What follows, if it broke off before a byte had gone out.
-fn judge(course: &mut Course<'_>, step: &Step, head: Outcome, relayed: &Relayed) -> Option<Next> {
-    let broken = Outcome::Failed(Failure::Reset.reason());
-    let (outcome, caller) = match (relayed.committed, relayed.end) {
-        (false, _) => (broken, Caller::Waits),
-        (true, End::UpstreamCut) => (broken, Caller::HasFirstByte),
-        (true, End::Complete | End::ClientGone | End::Refused) => {
-            let error = relayed.error.map(|status| error_event(step, &head, status));
-            (error.unwrap_or(head), Caller::HasFirstByte)
+impl Attempts<'_, '_> {
+    /// What was held becomes what was used: the figures that are accounted, and no others.
+    fn settle(&mut self) {
+        let usage = self.record.usage;
+        self.hold.settle(usage.map_or(0, |usage| usage.total));
+        if let (Some(usage), Source::Upstream) = (usage, self.record.source) {
+            let Understood {
+                caller,
+                admitted,
+                facts,
+                ..
+            } = &self.understood;
+            let choices = facts.as_ref().map_or(1, |facts| facts.choices.max(1));
+            let completion = Tokens::new(usage.completion.div_ceil(choices));
+            let subscription = limit::subscription(caller);
+            let limits = &self.exchange.state.limits;
+            limits.learn_completion(subscription, &admitted.model, completion);
         }
-    };
-    let next = course.ended(step, &outcome, caller, clock::now().time());
-    (!relayed.committed).then_some(next)
+    }
 }

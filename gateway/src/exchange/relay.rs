@@ -13,7 +13,7 @@ mod stream;
 use std::time::Duration;
 
 use bytes::Bytes;
-use filters::answer::StreamMeter;
+use filters::answer::{Opening, StreamMeter};
 use filters::route::Shape;
 use filters::usage::Usage;
 use pingora::http::ResponseHeader;
@@ -27,6 +27,7 @@ use self::stream::{Stopped, Stream};
 use super::attempt;
 use crate::clock::Moment;
 use crate::context::End;
+use crate::stage::limit::Hold;
 use crate::stage::respond::{self, Failure, Framing};
 use crate::upstream::fault::Fault;
 
@@ -70,6 +71,12 @@ impl Relayed {
             committed: true,
         }
     }
+
+    /// Whether it was a stream that began with an error: it has used nothing.
+    pub fn is_only_error(&self) -> bool {
+        let opening = self.meter.as_ref().map(StreamMeter::opening);
+        matches!(opening, Some(Opening::Failed { .. }))
+    }
 }
 
 /// The two connections of a relay, and what is known of the answer.
@@ -86,6 +93,8 @@ pub struct Relay<'a> {
     pub keeps_usage_chunk: bool,
     /// What was read before the head went out, if it is a stream.
     pub begun: Option<Begun>,
+    /// What is held of the call's limits: the answer's head tells what is left.
+    pub hold: &'a mut Hold,
 }
 
 enum Next {
@@ -98,6 +107,10 @@ enum Next {
 impl Relay<'_> {
     /// Passes the whole answer on.
     pub async fn run(mut self) -> Relayed {
+        if !respond::is_success(self.answer.status.as_u16()) {
+            // A failed call costs nothing, and its caller sees so.
+            self.hold.settle(0);
+        }
         if self.is_bodyless() {
             return self.bodyless().await;
         }
@@ -131,9 +144,14 @@ impl Relay<'_> {
     async fn send_head(&mut self, framing: Framing) -> Result<(), Relayed> {
         let version = self.session.req_header().version;
         let head = respond::head(&self.answer, framing, version);
-        let Ok(head) = head else {
+        let Ok(mut head) = head else {
             return Err(Relayed::new(End::UpstreamCut));
         };
+        for (name, value) in self.hold.fields() {
+            if head.insert_header(name, value).is_err() {
+                return Err(Relayed::new(End::UpstreamCut));
+            }
+        }
         let closes = version < http::Version::HTTP_11
             && framing != Framing::Bodyless
             && !head.headers.contains_key(http::header::CONTENT_LENGTH);

@@ -65,6 +65,10 @@ impl Relay<'_> {
 
     async fn send_whole(&mut self, body: Bytes) -> Relayed {
         let read = answer::read_body(self.shape, &body);
+        if let Some(usage) = read.usage {
+            // So that the head tells what is left after this call. Settled already if it failed.
+            self.hold.settle(usage.total);
+        }
         let mut relayed = match self.send_head(Framing::Length(body.len())).await {
             Err(relayed) => relayed,
             Ok(()) => match self.session.write_response_body(body, true).await {

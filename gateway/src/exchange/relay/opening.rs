@@ -62,7 +62,7 @@ impl Relay<'_> {
             return None;
         }
         let mut begun = Begun::nothing(self.stream());
-        let beginning = self.hold(&mut begun).await;
+        let beginning = self.read_beginning(&mut begun).await;
         self.begun = Some(begun);
         match beginning {
             Beginning::Bad(trouble) => Some(trouble),
@@ -70,7 +70,7 @@ impl Relay<'_> {
         }
     }
 
-    async fn hold(&mut self, begun: &mut Begun) -> Beginning {
+    async fn read_beginning(&mut self, begun: &mut Begun) -> Beginning {
         // Until the first byte there is nothing to hold.
         let mut beginning = begun.take(self.next().await);
         if !matches!(beginning, Beginning::Undecided) {
