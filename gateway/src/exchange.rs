@@ -9,6 +9,7 @@ mod attempt;
 mod attempts;
 mod counting;
 mod relay;
+mod verdict;
 
 use std::time::Duration;
 

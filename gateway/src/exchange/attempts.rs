@@ -15,7 +15,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::attempt::{self, Reached};
 use super::relay::{Relay, Relayed};
-use super::{Exchange, Served, Understood, counting};
+use super::{Exchange, Served, Understood, counting, verdict};
 use crate::clock::{self, Moment};
 use crate::config::plan::Backend;
 use crate::context::{AttemptEnd, End, Record, Source};
@@ -205,24 +205,36 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.record.status = status.as_u16();
         let is_stream = self.understood.admitted.stream;
         let stream_open = is_stream.then(|| self.exchange.state.metrics.stream());
-        let relay = Relay {
+        let mut relay = Relay {
             session: self.exchange.session,
             upstream: &mut passing.reached.upstream,
             answer: passing.answer,
             shape: self.understood.caller.shape,
             keeps_usage_chunk: passing.outgoing.keeps_usage_chunk,
+            begun: None,
             hold: &mut self.hold,
         };
+        if let Some(trouble) = relay.begin().await {
+            let head = passing.outcome.take().unwrap_or(Outcome::NoVerdict);
+            let next = verdict::begun_badly(course, step, &head, trouble);
+            if next != Next::PassOn {
+                self.ended(&step.backend, verdict::label_of(trouble));
+                return Tried::Failed(next);
+            }
+        }
         let relayed = relay.run().await;
         drop(stream_open);
         let label = match (relayed.committed, relayed.end) {
             (false, _) => Failure::Reset.outcome(),
             (true, End::UpstreamCut) => "cut",
-            (true, End::Complete | End::ClientGone | End::Refused) => respond::outcome(status),
+            (true, End::Complete | End::ClientGone | End::Refused) => match relayed.error {
+                Some(error) => respond::outcome_of(error),
+                None => respond::outcome(status),
+            },
         };
         self.ended(&step.backend, label);
         if let Some(outcome) = passing.outcome
-            && let Some(next) = judge(course, step, outcome, &relayed)
+            && let Some(next) = verdict::relayed(course, step, outcome, &relayed)
         {
             return Tried::Failed(next);
         }
@@ -243,7 +255,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.record.first_token = first_token.map(|at| at.since(self.exchange.arrival.at));
         // What GET shows again (a stored response, a run that is polled) was used, and counted, by a POST.
         let uses_tokens = self.exchange.session.req_header().method == Method::POST;
-        let answered = respond::is_success(self.record.status);
+        let answered = respond::is_success(self.record.status) && !relayed.is_only_error();
         self.record.usage = relayed.usage.filter(|_| uses_tokens && answered);
         self.record.source = match self.record.usage {
             Some(_) => Source::Upstream,
@@ -324,21 +336,4 @@ impl Attempts<'_, '_> {
             limits.learn_completion(subscription, &admitted.model, completion);
         }
     }
-}
-
-/// Tells the breaker how an answer went through. What follows, if it broke off before a byte had gone out.
-fn judge(
-    course: &mut Course<'_>,
-    step: &Step,
-    outcome: Outcome,
-    relayed: &Relayed,
-) -> Option<Next> {
-    let broken = Outcome::Failed(Failure::Reset.reason());
-    let (outcome, caller) = match (relayed.committed, relayed.end) {
-        (false, _) => (broken, Caller::Waits),
-        (true, End::UpstreamCut) => (broken, Caller::HasFirstByte),
-        (true, End::Complete | End::ClientGone | End::Refused) => (outcome, Caller::HasFirstByte),
-    };
-    let next = course.ended(step, &outcome, caller, clock::now().time());
-    (!relayed.committed).then_some(next)
 }

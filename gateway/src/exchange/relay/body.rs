@@ -45,8 +45,8 @@ impl Relay<'_> {
                     break;
                 }
                 // What is left of a refusal still says what it is.
-                Next::Cut if !respond::is_success(self.answer.status.as_u16()) => break,
-                Next::Cut => {
+                Next::Cut(_) if !respond::is_success(self.answer.status.as_u16()) => break,
+                Next::Cut(_) => {
                     let mut relayed = Relayed::new(End::UpstreamCut);
                     relayed.committed = false;
                     return relayed;
@@ -96,7 +96,7 @@ impl Relay<'_> {
             chunk = match self.next().await {
                 Next::Chunk(chunk) => chunk,
                 Next::End => break,
-                Next::Cut => return Relayed::new(End::UpstreamCut),
+                Next::Cut(_) => return Relayed::new(End::UpstreamCut),
                 Next::Gone => return Relayed::new(End::ClientGone),
             };
         }
