@@ -13,7 +13,7 @@ use load_tests::simulator::{Handle, Options, Simulator};
 use support::DEADLINE;
 use support::gateway::Gateway;
 use support::load::Line;
-use support::pool::{self, CHAT, KEY, Member};
+use support::pool::{self, CHAT, KEY, Member, PATIENT};
 
 const BODY: &str = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}]}"#;
 /// What the simulator counts for an answer to it: a token for the prompt, sixteen for the words.
@@ -47,6 +47,7 @@ async fn lab() -> (Vec<Handle>, Gateway) {
         url,
         place,
         breaker: BREAKER,
+        timeouts: PATIENT,
     };
     let members: Vec<Member<'_>> = urls
         .iter()

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use load_tests::simulator::{Behaviour, Handle, Options, Record, Simulator};
+use load_tests::simulator::{Behaviour, Handle, Record};
 use support::gateway::Gateway;
 use support::load::{self, Called, Line};
-use support::pool::{self, CHAT, KEY, Member, simulator};
+use support::pool::{self, CHAT, KEY, Member, PATIENT, simulator};
 use support::{DEADLINE, wait_until};
 use tokio::task::JoinHandle;
 
@@ -216,7 +216,7 @@ fn settled(gateway: &Gateway, load: &Load) {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_callers_see_nothing_of_a_backend_that_dies_and_asks_for_time() {
     let (mut first, second) = (simulator("one").await, simulator("two").await);
-    let (address, urls) = (first.address(), [first.url(), second.url()]);
+    let (address, urls) = (first.address().to_string(), [first.url(), second.url()]);
     let gateway = pair(&urls, FOLLOWS);
     let load = Load::start(&gateway, 200);
     for ask in asks() {
@@ -228,12 +228,7 @@ async fn two_hundred_callers_see_nothing_of_a_backend_that_dies_and_asks_for_tim
     let began = Instant::now();
     first.stop().await;
     load.known_open(began);
-    let options = Options {
-        listen: address,
-        region: "one".into(),
-        ..Options::default()
-    };
-    first = Simulator::start(options).await.unwrap();
+    first = pool::simulator_at(&address, "one").await;
     let serves = |records: &[Record]| records.iter().any(|record| record.answer.status == 200);
     first.wait_until(DEADLINE, serves).await.unwrap();
     settled(&gateway, &load);
@@ -245,6 +240,7 @@ fn pair(urls: &[String; 2], breaker: &str) -> Gateway {
         url: &urls[place],
         place: priority,
         breaker,
+        timeouts: PATIENT,
     };
     let members = [member(0, "priority = 1"), member(1, "priority = 2")];
     Gateway::start(&pool::config(&members, "", ""))
@@ -265,6 +261,7 @@ async fn a_retry_storm_stays_within_the_budget() {
         url,
         place: "priority = 1",
         breaker: "",
+        timeouts: PATIENT,
     };
     let members: Vec<Member<'_>> = urls.iter().map(String::as_str).map(member).collect();
     let gateway = Gateway::start(&pool::config(&members, "", "retry = { count = 10 }"));

@@ -2,6 +2,8 @@
 
 use load_tests::simulator::{Handle, Options, Simulator};
 
+use super::gateway::free_address;
+
 /// The key of the only subscription.
 pub const KEY: &str = "key-of-the-failover-test";
 
@@ -16,7 +18,12 @@ pub struct Member<'a> {
     pub place: &'a str,
     /// Lines of `circuit-breaker`; empty: it has none.
     pub breaker: &'a str,
+    /// Its `timeouts`, as a TOML table.
+    pub timeouts: &'a str,
 }
+
+/// The timeouts of a backend that doesn't fail: all that a loaded machine needs.
+pub const PATIENT: &str = r#"{ connect = "20s", first-byte = "50s", between-bytes = "50s" }"#;
 
 /// The configuration; `limits` are lines of `[server.limits]`, `pool` of `[pools.chat]`.
 pub fn config(members: &[Member<'_>], limits: &str, pool: &str) -> String {
@@ -27,7 +34,7 @@ pub fn config(members: &[Member<'_>], limits: &str, pool: &str) -> String {
         text += &format!(
             "[backends.b{number}]\nurl = \"{url}/v1\"\nauth = {{ bearer = \"backend-key\" }}\n"
         );
-        text += "timeouts = { connect = \"20s\", first-byte = \"50s\", between-bytes = \"50s\" }\n";
+        text += &format!("timeouts = {}\n", member.timeouts);
         if !breaker.is_empty() {
             text += &format!("[backends.b{number}.circuit-breaker]\n{breaker}");
         }
@@ -38,7 +45,14 @@ pub fn config(members: &[Member<'_>], limits: &str, pool: &str) -> String {
 
 /// A simulator whose answers bear this region.
 pub async fn simulator(region: &str) -> Handle {
+    simulator_at(&free_address(), region).await
+}
+
+/// Likewise, at this address. One that shall come back where it was must be at a free address of the tests': a port
+/// that the kernel chose may be an outgoing connection's meanwhile.
+pub async fn simulator_at(address: &str, region: &str) -> Handle {
     let options = Options {
+        listen: address.parse().unwrap(),
         region: region.into(),
         ..Options::default()
     };
