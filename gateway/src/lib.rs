@@ -14,6 +14,7 @@ pub mod config;
 pub mod context;
 pub mod exchange;
 pub mod health;
+pub mod memo;
 pub mod metrics;
 pub mod passthrough;
 pub mod protocol;
