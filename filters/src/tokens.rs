@@ -1,7 +1,8 @@
 //! Counts tokens where nobody else tells: before a call, and when an answer brings no usage.
 //!
 //! Reading order: `segment` (why no text can hurt a tokenizer), `encoding` (which tokenizer), `json` (the body),
-//! `chat`, `responses`, `plain` (what a request says), `conversation` (what that costs), `tools`, `image`, `audio`.
+//! `chat`, `responses`, `plain` (what a request says), `conversation` (what that costs), `tools`, `image`, `audio`;
+//! `bound` and `memo` say when nothing needs to be counted.
 //!
 //! A backend's own usage is the truth and is always preferred; what is counted here is recorded as
 //! counted. Plain text counts exactly. What a provider adds around it was found by measuring real
@@ -68,7 +69,7 @@ pub struct Estimate {
 
 /// Prompt tokens of a request of `shape` to `model`. `None`: not JSON, or not a request of that shape.
 ///
-/// Linear in the body; memory is about the body's size once more, and 28 MB at most where it is made of
+/// Linear in the body. Memory is the body's size at most three times, and at most 30 MB where it is made of
 /// tiny values. A body of more than half a million values isn't looked into: its bytes stand for its tokens.
 /// Over 64 KiB of text takes milliseconds: count those on a thread that may block.
 pub fn prompt(model: &str, shape: Shape, body: &[u8]) -> Option<Estimate> {

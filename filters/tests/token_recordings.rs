@@ -314,6 +314,34 @@ struct Row {
     others: Errors,
 }
 
+type Table = BTreeMap<(String, String, String), Row>;
+
+/// The table of `docs/counting-tokens.md`: a row for what a request has that is hardest to count.
+fn print_by_kind(table: &Table) {
+    let mut kinds: BTreeMap<(&str, &str), Errors> = BTreeMap::new();
+    for ((api, _, kind), row) in table {
+        let hardest = [
+            "hidden text",
+            "file",
+            "audio",
+            "images by link",
+            "images",
+            "schema",
+            "calls",
+            "tools",
+        ]
+        .into_iter()
+        .find(|part| kind.contains(part))
+        .unwrap_or("text");
+        let errors = kinds.entry((api, hardest)).or_default();
+        errors.0.extend(row.ours.0.iter().chain(&row.others.0));
+    }
+    println!("{:<40}  n  exact   <=2%   <=5%  worst", "");
+    for ((api, kind), errors) in kinds {
+        println!("{:<36} {}", format!("{api} {kind}"), errors.line());
+    }
+}
+
 #[test]
 fn prompts_are_estimated_at_least_as_well_as_by_the_reference() {
     let Some(rows) = recordings("usage_pairs.jsonl") else {
@@ -321,7 +349,7 @@ fn prompts_are_estimated_at_least_as_well_as_by_the_reference() {
     };
     let verbose = std::env::var("TOLLGATE_VERBOSE").unwrap_or_default();
     println!();
-    let mut table: BTreeMap<(String, String, String), Row> = BTreeMap::new();
+    let mut table = Table::new();
     for line in rows.lines() {
         let row: UsageRow = serde_json::from_str(line).unwrap();
         let Some(truth) = row.prompt_tokens.filter(|tokens| *tokens > 0) else {
@@ -364,6 +392,7 @@ fn prompts_are_estimated_at_least_as_well_as_by_the_reference() {
             row.others.line()
         );
     }
+    print_by_kind(&table);
     for (name, row) in table.iter().filter(|(_, row)| !row.ours.0.is_empty()) {
         for percent in [0, 2, 5] {
             let (ours, reference) = (row.ours.share(percent), row.reference.share(percent));

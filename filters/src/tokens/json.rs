@@ -33,7 +33,7 @@ pub(super) enum Unread {
     TooMany,
 }
 
-/// Values in one body: 28 MB of them at most. The largest request that a model takes, embeddings of
+/// Values in one body: 30 MB of them at most. The largest request that a model takes, embeddings of
 /// 300,000 tokens given as numbers, has fewer.
 const MAX_VALUES: u32 = 500_000;
 
