@@ -15,6 +15,7 @@ pub mod context;
 pub mod exchange;
 pub mod health;
 pub mod limits;
+pub mod memo;
 pub mod metrics;
 pub mod passthrough;
 pub mod protocol;
