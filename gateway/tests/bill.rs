@@ -89,8 +89,9 @@ fn call(number: usize) -> (&'static str, String, String) {
     let tokens = number % 40 + 1;
     let well = format!(r#"{{"content":{{"tokens":{tokens},"prompt-tokens":{PROMPT}}}}}"#);
     let cut = |kind: &str| {
-        // A stream that breaks before its first token is tried elsewhere, and costs its caller nothing.
-        let after = number % 6 + 3;
+        // A role and one to four words, each of which is one token for the tokenizer too. A stream that breaks before
+        // its first word is tried elsewhere and costs its caller nothing.
+        let after = number / 10 % 4 + 2;
         format!(
             r#"{{"content":{{"tokens":20,"prompt-tokens":{PROMPT}}},"breakage":{{"kind":"{kind}","after":{after}}}}}"#
         )
