@@ -8,6 +8,7 @@ use std::time::Duration;
 use filters::outcome::Outcome;
 use filters::refusal::Refusal;
 use filters::route::{Call, Shape};
+use filters::units::Tokens;
 use http::{Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
@@ -76,7 +77,7 @@ pub fn prepare(
         Err(refusal) => return Err((refusal, caller)),
     };
     let now = clock::now().time();
-    let mut course = Course::begin(state, admitted.pool.clone(), now);
+    let mut course = Course::begin(state, admitted.pool.clone(), Tokens::ZERO, now);
     let Some(step) = course.next(now) else {
         return Err((course.exhausted(now), caller));
     };

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use filters::balance::remaining;
 use filters::outcome::Outcome;
 use filters::refusal::Refusal;
 use filters::retry::{Caller, Next};
 use filters::route::Shape;
+use filters::units::Tokens;
 use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -76,7 +78,8 @@ impl<'a, 'u> Attempts<'a, 'u> {
     /// Attempts until one is committed or none is left.
     pub async fn run(mut self) -> Served {
         let pool = self.understood.admitted.pool.clone();
-        let mut course = Course::begin(self.exchange.state, pool, self.begun.time());
+        let estimate = self.estimate();
+        let mut course = Course::begin(self.exchange.state, pool, estimate, self.begun.time());
         while let Some(step) = course.next(clock::now().time()) {
             self.record.backend = Some(step.backend.clone());
             match self.attempt(&mut course, &step).await {
@@ -90,6 +93,21 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.failed(refusal).await
     }
 
+    /// What backends will count for it, as far as its size tells.
+    fn estimate(&self) -> Tokens {
+        match (self.understood.caller.shape, &self.understood.facts) {
+            (Shape::Other, _) | (_, None) => Tokens::ZERO,
+            (
+                Shape::Chat | Shape::Completions | Shape::Embeddings | Shape::Responses,
+                Some(facts),
+            ) => remaining::estimate(
+                self.understood.body.bytes.len(),
+                facts.max_completion_tokens,
+                facts.choices,
+            ),
+        }
+    }
+
     async fn attempt(&mut self, course: &mut Course<'_>, step: &Step) -> Tried {
         let backend = &step.backend;
         let (reached, outgoing) = match self.reach(backend).await {
@@ -99,6 +117,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         let Some(answer) = reached.upstream.response_header().cloned() else {
             return self.unreached(course, step, Unreached::Failed(Failure::Reset));
         };
+        course.heard(step, &answer.headers, clock::now().time());
         if respond::refuses_credential(answer.status) {
             let status = answer.status.as_u16();
             tracing::error!(backend = %backend.name, status, "the backend refused our credential");

@@ -1,8 +1,9 @@
 //! Which member of the pool the next attempt goes to, and whether there is a next attempt.
 //!
 //! A course is one request's way through its pool: the best priority with a usable member, by weight, never
-//! the same member twice while another is left. What is decided is `filters`' (balance, breaker, retry); what
-//! is kept between requests is `health`'s. Never connects.
+//! the same member twice while another is left. A member that said that its quota can't take the request is
+//! passed over, unless the whole pool says so: that is a forecast, and nobody is refused for one. What is
+//! decided is `filters`' (balance, breaker, retry); what is kept between requests is `health`'s. Never connects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +13,20 @@ use filters::outcome::{FailureReason, Outcome};
 use filters::refusal::Refusal;
 use filters::retry::{self, Caller, End, Left, Next, SoFar};
 use filters::time::Time;
+use filters::units::Tokens;
+use http::HeaderMap;
 
 use crate::config::plan::{Backend, Pool};
-use crate::health::{Admitted, PoolHealth};
+use crate::health::{Able, Admitted, PoolHealth};
 use crate::state::State;
+use crate::upstream::headers::HeaderView;
 
 /// One request's way through its pool.
 pub struct Course<'s> {
     state: &'s State,
     pool: Arc<Pool>,
     health: Arc<PoolHealth>,
+    estimate: Tokens,
     tried: Members,
     turn: Option<u64>,
     again: Option<usize>,
@@ -49,14 +54,15 @@ impl Step {
 }
 
 impl<'s> Course<'s> {
-    /// A request that comes to the pool.
-    pub fn begin(state: &'s State, pool: Arc<Pool>, now: Time) -> Self {
+    /// A request that comes to the pool, and will be charged for so many tokens there.
+    pub fn begin(state: &'s State, pool: Arc<Pool>, estimate: Tokens, now: Time) -> Self {
         let health = state.health.pool(&pool, now, state.seed());
         health.budget().deposit(now);
         Course {
             state,
             pool,
             health,
+            estimate,
             tried: Members::NONE,
             turn: None,
             again: None,
@@ -70,19 +76,16 @@ impl<'s> Course<'s> {
         if let Some(member) = self.again.take() {
             return self.admit(member, now);
         }
-        let mut among = self.untried(now);
-        loop {
-            let turn = match self.turn {
-                Some(turn) => turn,
-                None => self.health.turn(&self.pool, among),
-            };
-            let choice = self.pool.balance.choose(among, turn)?;
-            self.turn = Some(choice.turn);
-            among = among.without(choice.member);
-            if let Some(step) = self.admit(choice.member, now) {
-                return Some(step);
-            }
-        }
+        let Able { usable, roomy } = self.state.health.able(&self.pool, self.estimate, now);
+        let (usable, roomy) = (usable.but(self.tried), roomy.but(self.tried));
+        self.choose(roomy, now)
+            .or_else(|| self.choose(usable.but(roomy), now))
+    }
+
+    /// What a backend's answer tells of it before it is judged.
+    pub fn heard(&self, step: &Step, headers: &HeaderMap, now: Time) {
+        let headers = HeaderView(headers);
+        self.state.health.heard(&step.backend, &headers, now);
     }
 
     /// How an attempt ended, and what follows it.
@@ -127,13 +130,32 @@ impl<'s> Course<'s> {
         retry::exhausted(&ends)
     }
 
-    fn untried(&self, now: Time) -> Members {
-        self.state.health.usable(&self.pool, now).but(self.tried)
+    fn choose(&mut self, mut among: Members, now: Time) -> Option<Step> {
+        while !among.is_empty() {
+            let turn = match self.turn {
+                Some(turn) => turn,
+                None => self.health.turn(&self.pool, among),
+            };
+            let choice = self.pool.balance.choose(among, turn)?;
+            self.turn = Some(choice.turn);
+            among = among.without(choice.member);
+            if let Some(step) = self.admit(choice.member, now) {
+                return Some(step);
+            }
+        }
+        None
+    }
+
+    fn is_another_left(&self, now: Time) -> bool {
+        let mut members = self.pool.members.iter().enumerate();
+        members.any(|(place, member)| {
+            !self.tried.contains(place) && self.state.health.is_usable(&member.backend, now)
+        })
     }
 
     fn admit(&mut self, member: usize, now: Time) -> Option<Step> {
         let backend = self.pool.members[member].backend.clone();
-        match self.state.health.admit(&backend, now) {
+        match self.state.health.admit(&backend, self.estimate, now) {
             Admitted::Refused => None,
             Admitted::At(sent_at) => {
                 self.tried = self.tried.with(member);
@@ -147,7 +169,7 @@ impl<'s> Course<'s> {
     }
 
     fn left(&self, step: &Step, now: Time) -> Left {
-        if !self.untried(now).is_empty() {
+        if self.is_another_left(now) {
             return Left::Another;
         }
         match self.state.health.is_usable(&step.backend, now) {
