@@ -7,6 +7,7 @@
 
 mod attempt;
 mod attempts;
+mod belonging;
 mod counting;
 mod relay;
 
@@ -90,7 +91,8 @@ impl Exchange<'_> {
     }
 
     async fn carry(mut self, caller: Caller, call: &Call<'_>) -> Served {
-        let carried = match passthrough::prepare(self.state, caller, call) {
+        let from = (self.arrival.plan.as_ref(), &*self.session);
+        let carried = match passthrough::prepare(self.state, from, caller, call) {
             Ok(carried) => carried,
             Err((refusal, caller)) => return self.decline(refusal, Some(caller)).await,
         };

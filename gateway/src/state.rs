@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::clock;
 use crate::config::plan::Plan;
 use crate::health::Health;
+use crate::holders::Holders;
 use crate::metrics::Metrics;
 use crate::reload::LastReload;
 use crate::upstream::peers::Peers;
@@ -31,6 +32,8 @@ pub struct State {
     pub peers: Peers,
     /// Breakers, turns and retries.
     pub health: Health,
+    /// Which backend holds what.
+    pub holders: Holders,
     /// Everything that is counted.
     pub metrics: Metrics,
     /// Set when the process was told to stop.
@@ -54,6 +57,7 @@ impl State {
             bodies,
             slots: Slots::default(),
             health: Health::default(),
+            holders: Holders::default(),
             metrics,
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),

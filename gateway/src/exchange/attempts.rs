@@ -5,18 +5,17 @@
 
 use std::sync::Arc;
 
-use filters::balance::remaining;
 use filters::outcome::Outcome;
 use filters::refusal::Refusal;
 use filters::retry::{Caller, Next};
 use filters::route::Shape;
-use filters::units::Tokens;
 use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::attempt::{self, Reached};
 use super::relay::{Relay, Relayed};
 use super::{Exchange, Served, Understood, counting};
+use crate::affinity;
 use crate::clock::{self, Moment};
 use crate::config::plan::Backend;
 use crate::context::{AttemptEnd, End, Record, Source};
@@ -78,8 +77,8 @@ impl<'a, 'u> Attempts<'a, 'u> {
     /// Attempts until one is committed or none is left.
     pub async fn run(mut self) -> Served {
         let pool = self.understood.admitted.pool.clone();
-        let estimate = self.estimate();
-        let mut course = Course::begin(self.exchange.state, pool, estimate, self.begun.time());
+        let asks = self.understood.asks(&self.exchange);
+        let mut course = Course::begin(self.exchange.state, pool, asks, self.begun.time());
         while let Some(step) = course.next(clock::now().time()) {
             self.record.backend = Some(step.backend.clone());
             match self.attempt(&mut course, &step).await {
@@ -91,21 +90,6 @@ impl<'a, 'u> Attempts<'a, 'u> {
         }
         let refusal = course.exhausted(clock::now().time());
         self.failed(refusal).await
-    }
-
-    /// What backends will count for it, as far as its size tells.
-    fn estimate(&self) -> Tokens {
-        match (self.understood.caller.shape, &self.understood.facts) {
-            (Shape::Other, _) | (_, None) => Tokens::ZERO,
-            (
-                Shape::Chat | Shape::Completions | Shape::Embeddings | Shape::Responses,
-                Some(facts),
-            ) => remaining::estimate(
-                self.understood.body.bytes.len(),
-                facts.max_completion_tokens,
-                facts.choices,
-            ),
-        }
     }
 
     async fn attempt(&mut self, course: &mut Course<'_>, step: &Step) -> Tried {
@@ -199,6 +183,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     fn head(&self, backend: &Backend, outgoing: &Outgoing) -> pingora::Result<RequestHeader> {
         let request = self.exchange.session.req_header();
         let reading = match self.understood.caller.shape {
+            Shape::Other if affinity::makes(&self.understood.call) => Reading::Understood,
             Shape::Other => Reading::Untouched,
             Shape::Chat | Shape::Completions | Shape::Embeddings | Shape::Responses => {
                 Reading::Understood
@@ -220,12 +205,17 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.record.status = status.as_u16();
         let is_stream = self.understood.admitted.stream;
         let stream_open = is_stream.then(|| self.exchange.state.metrics.stream());
+        let secure = affinity::is_secure(self.exchange.session);
+        let cookie = course.cookie(step, secure);
+        let keeping = (self.exchange.state, step.backend.as_ref(), cookie);
+        let holder = self.understood.keep(&mut passing.answer, keeping);
         let relay = Relay {
             session: self.exchange.session,
             upstream: &mut passing.reached.upstream,
             answer: passing.answer,
             shape: self.understood.caller.shape,
             keeps_usage_chunk: passing.outgoing.keeps_usage_chunk,
+            holder,
         };
         let relayed = relay.run().await;
         drop(stream_open);

@@ -19,6 +19,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::client::HttpSession;
 
 use self::stream::{Stopped, Stream};
+use crate::affinity::Holder;
 use crate::clock::Moment;
 use crate::context::End;
 use crate::stage::respond::{self, Framing};
@@ -75,6 +76,8 @@ pub struct Relay<'a> {
     pub shape: Shape,
     /// Whether the extra usage chunk is kept from the caller.
     pub keeps_usage_chunk: bool,
+    /// Learns the id of what the answer names, once; absent if there is nothing to learn.
+    pub holder: Option<Holder<'a>>,
 }
 
 enum Next {
@@ -138,6 +141,15 @@ impl Relay<'_> {
         sent.map_err(|_| ())
     }
 
+    /// Before the caller can ask for it.
+    fn learn(&mut self, id: Option<&str>) {
+        if let Some(id) = id
+            && let Some(holder) = self.holder.take()
+        {
+            holder.made(id);
+        }
+    }
+
     async fn finish(&mut self) -> End {
         match self.session.write_response_body(Bytes::new(), true).await {
             Ok(()) => End::Complete,
@@ -158,6 +170,7 @@ impl Relay<'_> {
             let stopped = match self.next().await {
                 Next::Chunk(chunk) => {
                     let bytes = stream.take(chunk);
+                    self.learn(stream.id());
                     if self.send(bytes).await.is_err() {
                         return self.left(stream).await;
                     }
