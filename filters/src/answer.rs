@@ -15,12 +15,16 @@ use memchr::memmem;
 use serde::Deserialize;
 
 use crate::answer::chunk::Chunk;
+use crate::answer::first::First;
 use crate::answer::texts::Texts;
 use crate::route::Shape;
 use crate::sse::Event;
 use crate::usage::{self, Usage, lenient};
 
+pub use first::{Opening, bare_error_status};
+
 mod chunk;
+mod first;
 mod texts;
 
 /// Follows one streamed answer, event by event.
@@ -31,6 +35,8 @@ pub struct StreamMeter {
     model: Option<String>,
     id: Option<String>,
     has_ended: bool,
+    opening: Opening,
+    error: Option<u16>,
     texts: Texts,
 }
 
@@ -43,6 +49,8 @@ impl StreamMeter {
             model: None,
             id: None,
             has_ended: false,
+            opening: Opening::Silent,
+            error: None,
             texts: Texts::default(),
         }
     }
@@ -55,6 +63,16 @@ impl StreamMeter {
             Seen::Content | Seen::UsageOnly | Seen::Other => false,
         };
         seen
+    }
+
+    /// What the stream's beginning has shown.
+    pub fn opening(&self) -> Opening {
+        self.opening
+    }
+
+    /// The status that the first error in the stream stands for, if there was one.
+    pub fn error(&self) -> Option<u16> {
+        self.error
     }
 
     /// The usage that was reported last.
@@ -92,9 +110,10 @@ impl StreamMeter {
     fn seen(&mut self, event: &Event<'_>) -> Seen {
         let is_error = event.name == Some(b"error");
         let Some(data) = event.data.as_deref() else {
-            return if is_error { Seen::Error } else { Seen::Other };
+            return self.without_data(is_error);
         };
         if data.trim_ascii() == b"[DONE]" {
+            self.opening = self.opening.after(First::Done);
             return Seen::Done;
         }
         let name = event.name.and_then(|name| std::str::from_utf8(name).ok());
@@ -103,7 +122,7 @@ impl StreamMeter {
         chunk.kind = chunk.kind.or(name.map(Cow::Borrowed));
         self.take_facts(&chunk);
         let has_text = self.take_texts(&chunk);
-        if is_error || chunk.is_error() {
+        let seen = if is_error || chunk.is_error() {
             Seen::Error
         } else if chunk.is_terminal(self.shape) {
             Seen::Terminal
@@ -113,6 +132,23 @@ impl StreamMeter {
             Seen::Content
         } else {
             Seen::Other
+        };
+        self.take_first(first::judge(self.shape, seen, &chunk, data));
+        seen
+    }
+
+    fn without_data(&mut self, is_error: bool) -> Seen {
+        if !is_error {
+            return Seen::Other;
+        }
+        self.take_first(First::Error(first::error_status(b"")));
+        Seen::Error
+    }
+
+    fn take_first(&mut self, first: First) {
+        self.opening = self.opening.after(first);
+        if let First::Error(status) = first {
+            self.error.get_or_insert(status);
         }
     }
 

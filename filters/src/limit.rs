@@ -46,6 +46,18 @@ pub enum Hold {
     PromptAndCompletion,
 }
 
+/// What a limit does while the store that replicas share can't be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRedisError {
+    /// This replica's share of the limit, counted here.
+    #[default]
+    Local,
+    /// No call is admitted.
+    Refuse,
+    /// Every call is admitted.
+    Allow,
+}
+
 /// Neither a rate nor a quota: nothing to enforce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NothingToEnforce;

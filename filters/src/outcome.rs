@@ -4,7 +4,7 @@
 //! caller's own mistakes, our refused credential and a caller who left are apart from the backend's
 //! answers: no configured range of statuses may turn them into its failures. It never looks at a
 //! body: the driver that does (an error as a stream's first event, say) hands in the status that the
-//! body stands for.
+//! body stands for, which `answer` reads.
 
 use std::time::Duration;
 
@@ -13,11 +13,20 @@ use std::time::Duration;
 pub enum Outcome {
     /// The backend answered, and the answer is its own.
     Answered {
-        /// Its status; for a stream that begins with an error, the one that the error stands for.
+        /// Its status.
         status: u16,
         /// How long it asks to be left alone.
         wait: Option<Duration>,
     },
+    /// The answer's head was well, and an event of its stream was an error.
+    ErrorEvent {
+        /// The status that the error stands for; never 429, which is an answer like any other.
+        status: u16,
+        /// How long the head asks to be left alone.
+        wait: Option<Duration>,
+    },
+    /// The answer's head was well, and the stream ended or broke before it said anything.
+    EmptyStream,
     /// No answer came.
     Failed(FailureReason),
     /// A pooled connection turned out to be closed before a byte of the answer: it says nothing about
@@ -38,7 +47,7 @@ pub enum FailureReason {
     Connect,
     /// A connection, and no first byte in time.
     Timeout,
-    /// A connection that broke before the answer was there; a stream without an event too.
+    /// A connection that broke before the answer was there.
     Reset,
 }
 
@@ -59,6 +68,14 @@ impl Outcome {
             | (401 | 403, Credential::Caller) => Self::CallersFault,
             (401 | 403, Credential::Gateway) => Self::CredentialRefused,
             (status, Credential::Gateway | Credential::Caller) => Self::Answered { status, wait },
+        }
+    }
+
+    /// What an error in a stream means, by the status that it stands for.
+    pub fn of_error_event(status: u16, wait: Option<Duration>, credential: Credential) -> Self {
+        match Self::of_answer(status, wait, credential) {
+            Self::Answered { status, wait } if status != 429 => Self::ErrorEvent { status, wait },
+            other => other,
         }
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! Where nothing can follow, the last answer is passed on unchanged, but for two cases in which it
 //! would mislead: a server's error after a failover, and 429 when every member is out (another may be
-//! back sooner than the last one asks). Then [`exhausted`] says what the caller is told. The only
+//! back sooner than the last one asks). Then [`exhausted`] says what the caller is told. An error that
+//! came as a stream's first event says more than we could: the last one is passed on. The only
 //! member of a pool speaks for itself: its answer is always passed on. 409 is tried elsewhere when it
 //! comes with a wait, as its senders mean it. It never waits between attempts: those who ask for time
 //! are left alone by their breaker.
@@ -93,6 +94,8 @@ pub enum Why {
     Status,
     /// No answer.
     Failed(FailureReason),
+    /// A stream that began with an error, or ended before it said anything.
+    FirstEvent,
     /// A pooled connection that was closed meanwhile.
     Stale,
 }
@@ -159,6 +162,18 @@ impl Rule {
                     },
                 })
             }
+            Outcome::ErrorEvent { status, .. } if !self.statuses.contains(status) => {
+                Judgement::Fine
+            }
+            Outcome::ErrorEvent { wait, .. } => Judgement::Trouble(Trouble {
+                why: Why::FirstEvent,
+                may_repeat: wait.is_none(),
+                answer: Answer::Other,
+            }),
+            Outcome::EmptyStream => Judgement::Trouble(Trouble {
+                why: Why::FirstEvent,
+                ..Trouble::failed(FailureReason::Reset)
+            }),
             Outcome::Failed(reason) => Judgement::Trouble(Trouble::failed(reason)),
             Outcome::Stale if so_far.stale == 0 => Judgement::OnlyStale,
             Outcome::Stale => Judgement::Trouble(Trouble::failed(FailureReason::Reset)),
@@ -175,6 +190,7 @@ impl Why {
             Self::Throttled => "throttled",
             Self::Status => "status",
             Self::Failed(reason) => reason.label(),
+            Self::FirstEvent => "first_event",
             Self::Stale => "stale",
         }
     }
@@ -261,6 +277,7 @@ impl Trouble {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::outcome::Credential;
 
     const NOW: Time = Time::from_nanoseconds(1);
 
@@ -377,6 +394,30 @@ mod tests {
             let so_far = SoFar { caller, ..FIRST };
             let reset = Outcome::Failed(FailureReason::Reset);
             assert_eq!(next(reset, so_far), Next::GiveUp);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_begins_badly_goes_elsewhere_and_the_last_error_is_passed_on() {
+        let error = |status| Outcome::of_error_event(status, None, Credential::Gateway);
+        let last = SoFar {
+            attempts: 3,
+            ..FIRST
+        };
+        let elsewhere = Next::Elsewhere(Why::FirstEvent);
+        assert_eq!(next(error(500), FIRST), elsewhere);
+        assert_eq!(next(error(500), last), Next::PassOn);
+        assert_eq!(next(error(429), FIRST), Next::Elsewhere(Why::Throttled));
+        let nobody = SoFar {
+            left: Left::Nobody,
+            ..FIRST
+        };
+        assert_eq!(next(error(503), nobody), Next::PassOn);
+        assert_eq!(next(error(429), nobody), Next::Refuse, "as the answer 429");
+        assert_eq!(next(Outcome::EmptyStream, FIRST), elsewhere);
+        assert_eq!(next(Outcome::EmptyStream, last), Next::Refuse);
+        for callers in [400, 404, 422] {
+            assert_eq!(next(error(callers), FIRST), Next::PassOn, "{callers}");
         }
     }
 

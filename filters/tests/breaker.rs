@@ -179,6 +179,28 @@ fn the_callers_fault_never_trips_whatever_the_ranges_say() {
 }
 
 #[test]
+fn a_stream_that_begins_badly_counts_as_its_error_or_as_a_reset() {
+    let reset = Failures {
+        reasons: FailureReasons::new([FailureReason::Reset]),
+        ..failures()
+    };
+    let span = Duration::from_secs(20);
+    let rule = Rule::new(Condition::Count(1), span, reset, span, None).unwrap();
+    let error = |status| Outcome::of_error_event(status, None, Credential::Gateway);
+    for (outcome, reason) in [
+        (error(500), TripReason::Status),
+        (error(429), TripReason::Throttled),
+        (Outcome::EmptyStream, TripReason::Reset),
+    ] {
+        let transition = Cell::default().record(&rule, &outcome, at(1), at(1));
+        let until = at(1 + TRIP);
+        assert_eq!(transition, Some(Transition::Tripped { reason, until }));
+    }
+    let callers = Cell::default().record(&rule, &error(400), at(1), at(1));
+    assert_eq!(callers, None);
+}
+
+#[test]
 fn a_credential_trips_when_refused_in_a_row_and_not_while_it_serves() {
     let rule = rule(100);
     let refused = Outcome::of_answer(401, None, Credential::Gateway);

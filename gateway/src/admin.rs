@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::state::State;
+use crate::store::redis::health::Operation;
 
 /// Answers on the admin listener.
 struct Admin(Arc<State>);
@@ -130,6 +131,12 @@ fn metrics(state: &State) -> String {
             Breaker::HalfOpen { .. } => 2.0,
         };
         state.metrics.backend_state(&backend.name, gauge);
+    }
+    if let Some(redis) = state.limits.redis() {
+        let health = redis.health();
+        let operations = Operation::ALL.into_iter();
+        let errors = operations.map(|operation| (operation.label(), health.errors(operation)));
+        state.metrics.redis(health.is_up(), errors);
     }
     state.metrics.render(state.bodies.held_bytes())
 }

@@ -113,6 +113,8 @@ pub struct Record {
     pub end: End,
     /// The refusal's code, if the gateway answered.
     pub refusal: Option<&'static str>,
+    /// The policy that refused; empty where none did.
+    pub policy: String,
     /// Each attempt's backend and outcome.
     pub attempts: Vec<AttemptEnd>,
     /// From arrival to the first event that a user sees.
@@ -144,6 +146,7 @@ impl Record {
             source: Source::None,
             end: End::Refused,
             refusal: Some(code),
+            policy: String::new(),
             attempts: Vec::new(),
             first_token: None,
             waited: Duration::ZERO,

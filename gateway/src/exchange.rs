@@ -10,9 +10,11 @@ mod attempts;
 mod belonging;
 mod counting;
 mod relay;
+mod verdict;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use filters::refusal::Refusal;
 use filters::request::{self, BodyError, BodyFacts};
 use filters::route::{Call, Shape};
@@ -26,8 +28,9 @@ use crate::clock;
 use crate::context::{Admitted, Arrival, Caller, End, Record};
 use crate::passthrough::{self, Carried};
 use crate::protocol;
-use crate::reply;
+use crate::reply::{self, Fields};
 use crate::stage::admit::{self, Head};
+use crate::stage::limit::{self, Denied, Hold};
 use crate::state::State;
 
 /// What became of a request.
@@ -66,6 +69,22 @@ struct Understood<'u> {
     body_wait: Duration,
 }
 
+impl Understood<'_> {
+    /// Takes what the call holds of its token limits.
+    async fn hold(&self, exchange: &Exchange<'_>) -> Result<Hold, Box<Denied>> {
+        let call = limit::Call {
+            plan: &exchange.arrival.plan,
+            head: exchange.session.req_header(),
+            caller: &self.caller,
+            admitted: &self.admitted,
+            facts: self.facts.as_ref(),
+            body: &self.body.bytes,
+            carried: false,
+        };
+        Hold::take(exchange.state, call).await
+    }
+}
+
 impl Exchange<'_> {
     /// Serves one request from its head on.
     pub async fn serve(mut self) -> Served {
@@ -84,15 +103,37 @@ impl Exchange<'_> {
             return self.carry(caller, &call).await;
         }
         match self.understand(caller, call).await {
-            Ok(understood) => Attempts::new(self, understood).run().await,
+            Ok(understood) => match understood.hold(&self).await {
+                Ok(hold) => Attempts::new(self, understood, hold).run().await,
+                Err(denied) => self.deny(*denied, understood).await,
+            },
             Err((Unread::Refused(refusal), caller)) => self.decline(refusal, Some(caller)).await,
             Err((Unread::Gone, caller)) => gone(caller),
         }
     }
 
     async fn carry(mut self, caller: Caller, call: &Call<'_>) -> Served {
+        let admitted = match admit::admit(&caller, call, None) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return self.decline(refusal, Some(caller)).await,
+        };
+        // What it uses isn't known, so nothing is held; where a limit is used up, it doesn't begin.
+        let asked = limit::Call {
+            plan: &self.arrival.plan,
+            head: self.session.req_header(),
+            caller: &caller,
+            admitted: &admitted,
+            facts: None,
+            body: &Bytes::new(),
+            carried: true,
+        };
+        if let Err(denied) = Hold::take(self.state, asked).await {
+            let record = Record::refused(reply::CLIENT_GONE, "");
+            let caller = Some(caller);
+            return self.refuse(*denied, Record { caller, ..record }).await;
+        }
         let from = (self.arrival.plan.as_ref(), &*self.session);
-        let carried = match passthrough::prepare(self.state, from, caller, call) {
+        let carried = match passthrough::prepare(self.state, from, (caller, admitted), call) {
             Ok(carried) => carried,
             Err((refusal, caller)) => return self.decline(refusal, Some(caller)).await,
         };
@@ -180,10 +221,35 @@ impl Exchange<'_> {
     }
 
     async fn decline(&mut self, refusal: Refusal, caller: Option<Caller>) -> Served {
-        let sent = reply::refuse(self.session, &refusal, self.arrival.request_id).await;
+        let denied = Denied {
+            refusal,
+            fields: Fields::default(),
+        };
+        let record = Record::refused(reply::CLIENT_GONE, "");
+        self.refuse(denied, Record { caller, ..record }).await
+    }
+
+    /// A token limit said no.
+    async fn deny(&mut self, denied: Denied, understood: Understood<'_>) -> Served {
+        let record = Record {
+            caller: Some(understood.caller),
+            model: understood.admitted.model,
+            user: understood.admitted.user,
+            stream: understood.admitted.stream,
+            waited: understood.body_wait,
+            ..Record::refused(reply::CLIENT_GONE, "")
+        };
+        self.refuse(denied, record).await
+    }
+
+    async fn refuse(&mut self, denied: Denied, mut record: Record) -> Served {
+        let Denied { refusal, fields } = denied;
+        let request_id = self.arrival.request_id;
+        let sent = reply::refuse(self.session, &refusal, fields, request_id).await;
         let abort = sent.is_err();
-        let mut record = Record::refused(sent.unwrap_or(reply::CLIENT_GONE), refusal.code());
-        record.caller = caller;
+        record.status = sent.unwrap_or(reply::CLIENT_GONE);
+        record.refusal = Some(refusal.code());
+        record.policy = refusal.policy().unwrap_or_default().to_owned();
         Served::Answered {
             record: Box::new(record),
             abort,

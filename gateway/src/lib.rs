@@ -2,7 +2,8 @@
 //!
 //! The path of a request, in the order in which the files take it:
 //! `proxy` (the one way in and out) -> `stage::admit` (which API, whose key) -> `body` (read, bounded) ->
-//! `stage::admit` again (which model) -> `exchange` (the driver: attempts) -> `stage::select` (by `affinity` and `health`) ->
+//! `stage::admit` again (which model) -> `stage::limit` -> `exchange` (the driver: attempts) -> `stage::select` (by
+//! `affinity` and `health`) ->
 //! `stage::forward` -> `stage::respond` -> `stage::account`. What can't be held in memory goes through
 //! `passthrough`, which drives the same stages from Pingora's own loop.
 
@@ -16,12 +17,14 @@ pub mod context;
 pub mod exchange;
 pub mod health;
 pub mod holders;
+pub mod limits;
 pub mod metrics;
 pub mod passthrough;
 pub mod protocol;
 pub mod proxy;
 pub mod reload;
 pub mod reply;
+pub mod scope;
 pub mod server;
 pub mod stage;
 pub mod state;

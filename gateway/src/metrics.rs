@@ -4,11 +4,13 @@
 //! labels on every call. Label values come from the configuration or from closed sets, or are bounded by
 //! `max-series`. Never decides what is counted; `stage::account` does.
 
+mod described;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use filters::usage::Usage;
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
@@ -23,6 +25,9 @@ const FIRST_TOKEN: &str = "tollgate_time_to_first_token_seconds";
 const OVERHEAD: &str = "tollgate_overhead_seconds";
 const USAGE_RECORDS: &str = "tollgate_usage_records_total";
 const REFUSALS: &str = "tollgate_refusals_total";
+const WOULD_REFUSE: &str = "tollgate_would_refuse_total";
+const REDIS_UP: &str = "tollgate_redis_up";
+const REDIS_ERRORS: &str = "tollgate_redis_errors_total";
 const ATTEMPTS: &str = "tollgate_backend_attempts_total";
 const BACKEND_TRIPS: &str = "tollgate_backend_trips_total";
 const RETRIES: &str = "tollgate_retries_total";
@@ -97,7 +102,7 @@ impl Metrics {
             .set_buckets_for_metric(Matcher::Full(OVERHEAD.into()), &OVERHEAD_BUCKETS_S)?
             .set_buckets(&DURATION_BUCKETS_S)?
             .build_recorder();
-        describe(&recorder);
+        described::describe(&recorder);
         Ok(Metrics {
             handle: recorder.handle(),
             streams_open: recorder.register_gauge(&Key::from_static_name(STREAMS_OPEN), &METADATA),
@@ -186,6 +191,23 @@ impl Metrics {
             self.counter(REFUSALS, labels)
         });
         counter.increment(1);
+    }
+
+    /// A limit that only observes would have refused.
+    pub fn would_refuse(&self, policy: &str) {
+        let labels = vec![Label::new("policy", policy.to_owned())];
+        self.counter(WOULD_REFUSE, labels).increment(1);
+    }
+
+    /// Redis as it is now, and what went wrong so far, by operation.
+    pub fn redis(&self, up: bool, errors: impl Iterator<Item = (&'static str, u64)>) {
+        let key = Key::from_static_name(REDIS_UP);
+        let gauge = self.recorder.register_gauge(&key, &METADATA);
+        gauge.set(f64::from(u8::from(up)));
+        for (operation, count) in errors {
+            let labels = vec![Label::from_static_parts("operation", operation)];
+            self.counter(REDIS_ERRORS, labels).absolute(count);
+        }
     }
 
     /// An attempt at a backend ended.
@@ -323,58 +345,5 @@ impl Metrics {
         let labels = vec![Label::new(label, value.to_owned())];
         let key = Key::from_parts(name, labels);
         self.recorder.register_gauge(&key, &METADATA)
-    }
-}
-
-fn describe(recorder: &PrometheusRecorder) {
-    let counters = [
-        (
-            REQUESTS,
-            "Requests by API, operation and the status that the caller got.",
-        ),
-        (
-            USAGE_RECORDS,
-            "Usage records by where their figures come from and how the call ended.",
-        ),
-        (
-            REFUSALS,
-            "Requests that the gateway declined, by reason and policy.",
-        ),
-        (
-            BACKEND_TRIPS,
-            "Times that a backend's breaker opened, by reason.",
-        ),
-        (
-            RETRIES,
-            "Further attempts after the first, by pool and reason.",
-        ),
-        (CONFIG_RELOADS, "Reloads of the configuration, by result."),
-        (ATTEMPTS, "Attempts at backends by status class or error."),
-    ];
-    for (name, text) in counters {
-        recorder.describe_counter(name.into(), None, text.into());
-    }
-    let histograms = [
-        (DURATION, "From a request's arrival to its answer's end."),
-        (
-            FIRST_TOKEN,
-            "From a request's arrival to the first event of its stream that a user sees.",
-        ),
-        (
-            OVERHEAD,
-            "Time in the gateway; waiting for the caller's body and for the backend excluded.",
-        ),
-    ];
-    for (name, text) in histograms {
-        recorder.describe_histogram(name.into(), Some(Unit::Seconds), text.into());
-    }
-    let gauges = [
-        (BACKEND_STATE, "0 closed, 1 open, 2 half-open."),
-        (CONFIG_INFO, "1 for the revision in force."),
-        (STREAMS_OPEN, "Streams to callers that are open now."),
-        (BUFFERED_BYTES, "Request body bytes held in memory now."),
-    ];
-    for (name, text) in gauges {
-        recorder.describe_gauge(name.into(), None, text.into());
     }
 }

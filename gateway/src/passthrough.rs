@@ -20,9 +20,9 @@ use crate::body;
 use crate::clock;
 use crate::config::plan::{Plan, Server};
 use crate::context::{Admitted, AttemptEnd, Caller, End, Record, Source};
+use crate::stage::forward;
 use crate::stage::respond::{self, Failure};
 use crate::stage::select::{Asks, Course, Step};
-use crate::stage::{admit, forward};
 use crate::state::State;
 use crate::upstream::fault::Fault;
 use crate::upstream::headers;
@@ -65,20 +65,16 @@ fn is_websocket(session: &ServerSession) -> bool {
     session.is_upgrade_req() && head.method == Method::GET && asks
 }
 
-/// Admits a call that will be carried.
+/// Chooses a backend for a call that will be carried.
 ///
 /// # Errors
-/// As admission's, with the caller given back.
+/// Where there is none, with the caller given back.
 pub fn prepare(
     state: &State,
     (plan, session): (&Plan, &ServerSession),
-    caller: Caller,
+    (caller, admitted): (Caller, Admitted),
     call: &Call<'_>,
 ) -> std::result::Result<Carried, (Refusal, Caller)> {
-    let admitted = match admit::admit(&caller, call, None) {
-        Ok(admitted) => admitted,
-        Err(refusal) => return Err((refusal, caller)),
-    };
     let now = clock::now().time();
     let clues = Clues {
         api: &caller.api.name,
@@ -228,6 +224,7 @@ impl Carried {
             source: Source::None,
             end,
             refusal: refused.map(|(_, code)| code),
+            policy: String::new(),
             attempts: vec![AttemptEnd {
                 backend: self.step.backend,
                 outcome,

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::context::{Arrival, Record};
 use crate::exchange::{Exchange, Served};
 use crate::passthrough::Carried;
-use crate::reply;
+use crate::reply::{self, Fields};
 use crate::stage::account;
 use crate::state::State;
 
@@ -176,7 +176,8 @@ impl Context {
             .refusal(session.as_downstream(), error)?;
         let downstream = session.as_downstream_mut();
         downstream.set_keepalive(None);
-        let status = reply::refuse(downstream, &refusal, self.arrival.request_id).await;
+        let (id, fields) = (self.arrival.request_id, Fields::default());
+        let status = reply::refuse(downstream, &refusal, fields, id).await;
         Some((status.ok()?, refusal.code()))
     }
 

@@ -57,11 +57,8 @@ pub async fn reload(state: &State) {
             .await
             .unwrap_or_else(|_| Err("the loader stopped unexpectedly".into())),
     };
-    let failure = match loaded {
-        Ok(plan) => {
-            take(state, plan);
-            None
-        }
+    let failure = match loaded.and_then(|plan| take(state, plan)) {
+        Ok(()) => None,
         Err(errors) => {
             let errors = errors.trim_end().to_owned();
             tracing::error!(%errors, "the configuration wasn't reloaded; the old one stays");
@@ -73,7 +70,8 @@ pub async fn reload(state: &State) {
     *state.last_reload.0.lock() = Some(Outcome { at, failure });
 }
 
-fn take(state: &State, plan: Plan) {
+fn take(state: &State, plan: Plan) -> Result<(), String> {
+    state.limits.follow(&plan)?;
     let former = state.plan.load_full();
     for key in needs_restart(&former.server, &plan.server) {
         tracing::warn!(key, "changed in the file, but only a restart takes it");
@@ -92,6 +90,7 @@ fn take(state: &State, plan: Plan) {
         "configuration reloaded"
     );
     state.plan.store(Arc::new(plan));
+    Ok(())
 }
 
 /// The keys of `[server]` that a running process can't change.

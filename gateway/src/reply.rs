@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use filters::refusal::Refusal;
-use http::header;
+use http::header::{self, HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
@@ -22,6 +22,15 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The status in records of a caller that left before it got one (nginx's convention). Never sent.
 pub const CLIENT_GONE: u16 = 499;
+
+/// What an answer made here says beside its refusal.
+#[derive(Debug, Default)]
+pub struct Fields {
+    /// Instead of `Retry-After`; `None`: that.
+    pub retry_after: Option<HeaderName>,
+    /// Further fields.
+    pub others: Vec<(HeaderName, HeaderValue)>,
+}
 
 /// A refusal in HTTP's words.
 #[derive(Debug, PartialEq, Eq)]
@@ -105,17 +114,23 @@ pub fn error_json(code: &str, message: &str, kind: &str) -> Bytes {
 pub async fn refuse(
     session: &mut ServerSession,
     refusal: &Refusal,
+    fields: Fields,
     request_id: u128,
 ) -> pingora::Result<u16> {
     let reply = of(refusal);
     let body = json(refusal);
-    let mut head = ResponseHeader::build(reply.status, Some(6))?;
+    let mut head = ResponseHeader::build(reply.status, Some(6 + fields.others.len()))?;
+    for (name, value) in fields.others {
+        head.insert_header(name, value)?;
+    }
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
     head.insert_header("x-request-id", format!("{request_id:032x}"))?;
     if let Some(milliseconds) = reply.retry_after_ms {
-        head.insert_header(header::RETRY_AFTER, milliseconds.div_ceil(1000))?;
-        if reply.precise {
+        let name = fields.retry_after.unwrap_or(header::RETRY_AFTER);
+        let precise = reply.precise && name == header::RETRY_AFTER;
+        head.insert_header(name, milliseconds.div_ceil(1000))?;
+        if precise {
             head.insert_header("retry-after-ms", milliseconds)?;
         }
     }

@@ -34,6 +34,8 @@ use crate::upstream::peers::RESOLVE_INTERVAL;
 
 /// Histograms hold their samples until they are folded this often.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How often idle counters are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a listener that isn't bound yet is tried.
 const BIND_POLL: Duration = Duration::from_millis(5);
 /// How often a draining process looks whether it is done.
@@ -68,7 +70,7 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
     let names = plan.backends.iter().map(|backend| backend.name.as_ref());
     metrics.configured(&plan.revision, None, names);
     let settings = plan.server.clone();
-    let state = Arc::new(State::new(plan, metrics));
+    let state = Arc::new(State::new(plan, metrics).map_err(StartError)?);
 
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&settings));
     server.bootstrap();
@@ -262,20 +264,32 @@ impl BackgroundService for Background {
         if loading.await.is_err() {
             tracing::error!("the token encodings couldn't be loaded");
         }
+        state.limits.start().await;
         wait_until_bound(&state.plan.load().server).await;
         state.ready.store(true, Ordering::Relaxed);
         let mut resolve = tokio::time::interval(RESOLVE_INTERVAL);
         let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         resolve.reset();
         loop {
             tokio::select! {
                 _ = hangup.recv() => reload(state).await,
                 _ = resolve.tick() => state.peers.resolve().await,
                 _ = upkeep.tick() => state.metrics.run_upkeep(),
+                _ = sweep.tick() => sweep_counters(state).await,
                 _ = shutdown.changed() => break,
             }
         }
         drain(state).await;
+    }
+}
+
+/// Idle counters go. A million of them take a moment, so not on this thread.
+async fn sweep_counters(state: &Arc<State>) {
+    let state = state.clone();
+    let swept = tokio::task::spawn_blocking(move || state.limits.sweep()).await;
+    if let Ok(counters @ 1..) = swept {
+        tracing::debug!(counters, "idle counters removed");
     }
 }
 
@@ -301,6 +315,7 @@ async fn drain(state: &State) {
     while state.in_flight() > 0 {
         tokio::time::sleep(DRAIN_POLL).await;
     }
+    state.limits.stop().await;
     tracing::info!("drained; bye");
     tokio::time::sleep(DRAIN_POLL).await;
     std::process::exit(0);

@@ -3,5 +3,6 @@
 pub mod account;
 pub mod admit;
 pub mod forward;
+pub mod limit;
 pub mod respond;
 pub mod select;

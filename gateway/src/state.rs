@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::plan::Plan;
 use crate::health::Health;
 use crate::holders::Holders;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::reload::LastReload;
 use crate::upstream::peers::Peers;
@@ -34,6 +35,8 @@ pub struct State {
     pub health: Health,
     /// Which backend holds what.
     pub holders: Holders,
+    /// Counters of token limits.
+    pub limits: Limits,
     /// Everything that is counted.
     pub metrics: Metrics,
     /// Set when the process was told to stop.
@@ -49,9 +52,15 @@ pub struct State {
 
 impl State {
     /// State for a plan, with nothing counted yet.
-    pub fn new(plan: Plan, metrics: Metrics) -> Self {
+    ///
+    /// # Errors
+    /// As [`Limits::new`].
+    pub fn new(plan: Plan, metrics: Metrics) -> Result<Self, String> {
         let bodies = Arc::new(Budget::new(plan.server.max_buffered_bodies_bytes));
-        State {
+        let id_seed = seed();
+        let replica = format!("{}-{id_seed:016x}", std::process::id());
+        Ok(State {
+            limits: Limits::new(&plan, replica)?,
             peers: Peers::new(&plan),
             plan: ArcSwap::from_pointee(plan),
             bodies,
@@ -64,8 +73,8 @@ impl State {
             last_reload: LastReload::default(),
             in_flight: Arc::default(),
             request_ids: AtomicU64::new(1),
-            id_seed: seed(),
-        }
+            id_seed,
+        })
     }
 
     /// Counts a request as in flight until the guard is dropped.

@@ -11,7 +11,8 @@ pub mod redis;
 
 use std::sync::Arc;
 
-use filters::limit::reservation::{Mode, Refused as LimitRefused, Remaining};
+pub use filters::limit::OnRedisError;
+use filters::limit::reservation::{Check, Mode, Refused as LimitRefused, Remaining};
 use filters::limit::{Limit, Now};
 use filters::units::Tokens;
 
@@ -44,23 +45,16 @@ pub struct LimitRequest<'a> {
     pub on_error: OnRedisError,
 }
 
-/// `on-redis-error`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnRedisError {
-    /// This replica's share of the limit, counted here.
-    #[default]
-    Local,
-    /// No call is admitted.
-    Refuse,
-    /// Every call is admitted.
-    Allow,
-}
-
 /// Why nothing was reserved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// A limit says no.
-    Limit(LimitRefused),
+    Limit {
+        /// Which, and why.
+        by: LimitRefused,
+        /// What each limit of the request has left.
+        remaining: Vec<Remaining>,
+    },
     /// The counter of this limit (from 0) can't be had: Redis is gone and the limit refuses then, or as
     /// many counters as may be are in use.
     Unavailable {
@@ -108,6 +102,17 @@ impl Store {
                     would_refuse,
                 })
             }
+        }
+    }
+}
+
+impl Refused {
+    /// A limit's refusal, and what the others have left beside it.
+    fn by(by: LimitRefused, checks: &[Check<'_>], now: Now) -> Self {
+        let left = |check: &Check<'_>| check.cell.remaining(check.limit, now);
+        Refused::Limit {
+            by,
+            remaining: checks.iter().map(left).collect(),
         }
     }
 }

@@ -252,12 +252,10 @@ fn the_whole_schema_loads_and_what_is_not_there_yet_is_named() {
         .collect();
     let expected = [
         "backends.identified.auth.managed-identity",
-        "[[token-limit]] \"gold-per-subscription\"",
         "[[semantic-cache]] \"answers\"",
         "[[semantic-cache]] \"answers-of-a-local-model\"",
         "[[budget]] \"team-a-month\"",
         "[jwt]",
-        "[redis]",
         "[usage-log]",
         "[prices]",
         "[access-log]",
@@ -351,6 +349,9 @@ fn check_prints_a_summary_or_every_mistake_and_no_secret() {
         "    circuit breaker: opens after failures of 50% within 1m, from 20 calls on (429, 500-599, \
          connect, timeout, reset), for 30s\n",
         "    no circuit breaker\n",
+        "gold-per-subscription: 2000 tokens a minute, 1000000 a month, by subscription.id\n    \
+         when product.id == \"gold\"\n    holds the prompt's estimate\n",
+        "redis: limits are shared, waiting for it up to 50ms\n",
     ] {
         assert!(out.contains(said), "{said}\n{out}");
     }
@@ -364,7 +365,7 @@ fn check_prints_a_summary_or_every_mistake_and_no_secret() {
         "{errors}"
     );
     assert!(
-        errors.contains(": [[token-limit]] \"gold-per-subscription\" is not in this version yet\n"),
+        errors.contains(": [[semantic-cache]] \"answers\" is not in this version yet\n"),
         "{errors}"
     );
     assert!(!format!("{out}{errors}{:?}", plan(&everything())).contains(PLANTED));

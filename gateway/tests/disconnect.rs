@@ -281,7 +281,7 @@ async fn a_thousand_callers_that_leave_leave_nothing_behind() {
 
     setup
         .simulator
-        .set(Behaviour::breaks(BreakageKind::Hang, Some(1)));
+        .set(Behaviour::breaks(BreakageKind::Hang, Some(2)));
     for number in 0..1000 {
         if number % 3 == 0 {
             let mut answer = http2.post(&path, "thousand", CHAT).await;

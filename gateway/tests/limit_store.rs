@@ -258,7 +258,7 @@ async fn without_redis_each_limit_does_what_it_was_told_and_what_was_used_is_add
     let share = store.reserve(&local, wall()).await.unwrap();
     assert!(matches!(
         store.reserve(&local, wall()).await,
-        Err(Refused::Limit(_))
+        Err(Refused::Limit { .. })
     ));
     share.settle(Tokens::new(25), wall());
     store
@@ -413,7 +413,7 @@ async fn tell(case: &Case, store: &Store, policy: &str) -> Vec<Said> {
                         open.insert(name.clone(), reservation);
                         (Some(decided), left)
                     }
-                    Err(Refused::Limit(refused)) => {
+                    Err(Refused::Limit { by: refused, .. }) => {
                         (Some(Expected::from(Err(refused))), Vec::new())
                     }
                     Err(Refused::Unavailable { limit }) => panic!("{}: limit {limit}", case.name),

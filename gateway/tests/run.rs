@@ -108,7 +108,6 @@ fn wrong_arguments_end_with_2() {
 #[test]
 fn what_this_version_does_not_do_is_refused_by_name() {
     let cases = [
-        ("[redis]\nurl = \"redis://127.0.0.1\"\n", "[redis]"),
         (
             "[jwt]\nissuer = \"https://login\"\naudience = \"a\"\nsubscription = 'jwt.appid'\n",
             "[jwt]",
@@ -117,10 +116,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
         ("[access-log]\nfile = \"-\"\n", "[access-log]"),
         ("[message-log]\ndirectory = \"/tmp\"\n", "[message-log]"),
         ("[otlp]\nendpoint = \"http://127.0.0.1:4317\"\n", "[otlp]"),
-        (
-            "[[token-limit]]\nname = \"gold\"\ncounter-key = 'subscription.id'\ntokens-per-minute = 5\n",
-            "[[token-limit]]",
-        ),
         (
             "[[semantic-cache]]\nname = \"answers\"\nscore-threshold = 0.05\nembeddings = { backend = \"one\" }\n",
             "[[semantic-cache]]",

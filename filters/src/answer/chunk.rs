@@ -33,6 +33,8 @@ pub(super) struct Chunk<'a> {
     item: Named<'a>,
     #[serde(deserialize_with = "lenient::presence")]
     error: bool,
+    #[serde(borrow, deserialize_with = "lenient::text")]
+    object: Option<Cow<'a, str>>,
 }
 
 impl<'a> Chunk<'a> {
@@ -45,7 +47,23 @@ impl<'a> Chunk<'a> {
     }
 
     pub(super) fn is_error(&self) -> bool {
-        self.error || self.kind() == "error"
+        self.error || self.kind() == "error" || self.object.as_deref() == Some("error")
+    }
+
+    /// Whether a response ends here because it failed.
+    pub(super) fn is_failure(&self) -> bool {
+        self.kind() == "response.failed"
+    }
+
+    /// Whether nothing of a choice is here but that there will be one. For chunks without text.
+    pub(super) fn only_announces_choices(&self) -> bool {
+        let mut choices = self.choices.iter().flatten();
+        choices.all(|choice| !choice.is_finished() && !choice.delta.audio)
+    }
+
+    /// Whether nothing is said but that a response was taken, or that the connection lives.
+    pub(super) fn only_announces_response(&self) -> bool {
+        RESPONSE_ANNOUNCEMENTS.contains(&self.kind())
     }
 
     /// Whether no more content follows. Of the operations that we don't know, those that are known to end by an event.
@@ -153,6 +171,8 @@ struct Delta<'a> {
     tool_calls: Option<Vec<ToolCall<'a>>>,
     #[serde(borrow, deserialize_with = "lenient::object")]
     function_call: Function<'a>,
+    #[serde(deserialize_with = "lenient::presence")]
+    audio: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -206,6 +226,15 @@ fn part_of(kind: &str) -> Part {
         Part::Content
     }
 }
+
+const RESPONSE_ANNOUNCEMENTS: [&str; 6] = [
+    "",
+    "keepalive",
+    "ping",
+    "response.created",
+    "response.queued",
+    "response.in_progress",
+];
 
 const RESPONSE_ENDS: [&str; 3] = [
     "response.completed",

@@ -162,7 +162,9 @@ impl Rule {
 
     pub(super) fn verdict(&self, outcome: &Outcome) -> Verdict {
         match *outcome {
-            Outcome::Answered { status, wait } if self.failures.statuses.contains(status) => {
+            Outcome::Answered { status, wait } | Outcome::ErrorEvent { status, wait }
+                if self.failures.statuses.contains(status) =>
+            {
                 let reason = match status {
                     429 => TripReason::Throttled,
                     _ => TripReason::Status,
@@ -173,7 +175,8 @@ impl Rule {
                 reason: TripReason::from(reason),
                 wait: None,
             },
-            Outcome::Answered { .. } => Verdict::Good,
+            Outcome::EmptyStream => self.verdict(&Outcome::Failed(FailureReason::Reset)),
+            Outcome::Answered { .. } | Outcome::ErrorEvent { .. } => Verdict::Good,
             Outcome::CredentialRefused => Verdict::Refused,
             Outcome::Failed(_) | Outcome::Stale | Outcome::CallersFault | Outcome::NoVerdict => {
                 Verdict::None

@@ -1,11 +1,12 @@
 //! `/status`: what is configured and what it is doing, as JSON. Names and states only.
 
 use filters::breaker::State as Breaker;
+use filters::limit::reservation::Mode;
 use filters::time::Time;
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::config::plan::{Backend, Pool, SubscriptionState};
+use crate::config::plan::{Backend, Pool, SubscriptionState, TokenLimit};
 use crate::state::State;
 
 /// The document.
@@ -44,7 +45,8 @@ pub fn json(state: &State) -> Value {
         "backends": plan.backends.iter().map(|backend| of_backend(state, backend)).collect::<Vec<_>>(),
         "pools": plan.pools.iter().map(|pool| of_pool(pool)).collect::<Vec<_>>(),
         "subscriptions": subscriptions.collect::<Vec<_>>(),
-        "redis": Value::Null,
+        "redis": of_redis(state),
+        "token_limits": plan.token_limits.iter().map(|limit| of_limit(limit)).collect::<Vec<_>>(),
     })
 }
 
@@ -80,6 +82,33 @@ fn of_backend(state: &State, backend: &Backend) -> Value {
 /// Rounded up, so that it isn't told too early.
 fn unix_seconds_at(time: Time, now: Time) -> u64 {
     clock::unix_seconds() + time.nanoseconds_since(now).div_ceil(1_000_000_000)
+}
+
+/// Never the URL: it may hold a password.
+fn of_redis(state: &State) -> Value {
+    let Some(redis) = state.limits.redis() else {
+        return Value::Null;
+    };
+    let health = redis.health();
+    json!({
+        "up": health.is_up(),
+        "replicas": health.replicas(),
+        "untold": redis.untold(),
+    })
+}
+
+fn of_limit(limit: &TokenLimit) -> Value {
+    let rate = limit.limit.rate();
+    let quota = limit.limit.quota();
+    json!({
+        "name": limit.name,
+        "tokens_per_minute": rate.map(|rate| rate.tokens_per_minute().get()),
+        "token_quota": quota.map(|quota| quota.tokens().get()),
+        "mode": match limit.mode {
+            Mode::Enforce => "enforce",
+            Mode::Observe => "observe",
+        },
+    })
 }
 
 fn of_pool(pool: &Pool) -> Value {

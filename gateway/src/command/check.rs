@@ -2,6 +2,7 @@
 //!
 //! Binds no port and calls nobody. The summary names URLs and kinds of credentials, never a secret.
 
+mod policy;
 mod upstream;
 
 use std::fmt::Display;
@@ -73,6 +74,10 @@ pub fn summary(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     section(out, "backends", backends)?;
     section(out, "products", product_lines(plan))?;
     section(out, "subscriptions", subscription_lines(plan))?;
+    let limits = plan.token_limits.iter();
+    let limits = limits.map(|limit| policy::limit_lines(limit));
+    section(out, "token limits", limits)?;
+    section(out, "shared state", policy::redis_lines(plan).into_iter())?;
     section(out, "token metrics", metric_lines(plan))?;
     let warnings = plan.warnings.iter().map(|warning| vec![warning.clone()]);
     section(out, "warnings", warnings)

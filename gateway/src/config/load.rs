@@ -11,6 +11,7 @@ mod backend;
 mod breaker;
 mod endpoint;
 mod expression;
+mod limit;
 mod names;
 mod policy;
 mod pool;
@@ -61,6 +62,8 @@ pub(super) fn plan(
     let digests: Vec<Digest> = subscriptions.keys.iter().map(|key| key.digest).collect();
     let pools = pool::pools(&loader, &backends, &digests);
     let apis = api::apis(&loader, &pools);
+    let redis = records::redis(&loader);
+    let token_limits = limit::token_limits(&loader);
     let token_metrics = policy::token_metrics(&loader);
     policy::check_pending(&loader);
     records::check_pending(&loader);
@@ -84,6 +87,8 @@ pub(super) fn plan(
         products,
         backends,
         pools,
+        redis,
+        token_limits,
         token_metrics,
         warnings: warnings(source, findings),
         pending: findings

@@ -13,9 +13,14 @@ use std::time::Duration;
 use filters::auth::Keys;
 use filters::balance::affinity::Cookies;
 use filters::dimensions::Dimension;
+use filters::expression::Expression;
+use filters::limit::reservation::Mode;
+use filters::limit::{Limit, OnRedisError};
 use filters::pattern::Pattern;
 use filters::route::{ApiPaths, Schema};
 use filters::{balance, breaker, retry};
+
+use http::HeaderName;
 
 use super::secret::Secret;
 
@@ -48,6 +53,10 @@ pub struct Plan {
     pub backends: Vec<Arc<Backend>>,
     /// The pools, in file order.
     pub pools: Vec<Arc<Pool>>,
+    /// Where counters are shared; `None`: they live in this process.
+    pub redis: Option<Redis>,
+    /// The token limits, in file order.
+    pub token_limits: Vec<Arc<TokenLimit>>,
     /// The token metrics, in file order.
     pub token_metrics: Vec<Arc<TokenMetric>>,
     /// What `check` warns of and `run` logs once (literal secrets, ...), in file order.
@@ -317,6 +326,49 @@ pub struct Member {
     pub priority: u32,
     /// Share within a priority.
     pub weight: u32,
+}
+
+/// `[redis]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redis {
+    /// With its password, where it has one.
+    pub url: Secret,
+    /// A request waits this long for its limits, and no longer.
+    pub timeout: Duration,
+}
+
+/// `[[token-limit]]`
+#[derive(Debug)]
+pub struct TokenLimit {
+    /// Names the counter, the metric's label and the refusal.
+    pub name: String,
+    /// Which calls it is for; `None`: all.
+    pub when: Option<Expression>,
+    /// What is counted together.
+    pub counter_key: Expression,
+    /// How much, and what is held before it is known.
+    pub limit: Limit,
+    /// What it does while Redis can't be asked.
+    pub on_redis_error: OnRedisError,
+    /// Whether its refusal counts.
+    pub mode: Mode,
+    /// What its callers are told in each answer.
+    pub headers: LimitHeaders,
+}
+
+/// The header names of a token limit; `None`: isn't sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitHeaders {
+    /// In a refusal.
+    pub retry_after: HeaderName,
+    /// Tokens left of the minute.
+    pub remaining_tokens: Option<HeaderName>,
+    /// Tokens left of the period.
+    pub remaining_quota: Option<HeaderName>,
+    /// Tokens that the call used.
+    pub consumed: Option<HeaderName>,
+    /// `x-ratelimit-limit-tokens`, `-remaining-tokens`, `-reset-tokens`.
+    pub standard: bool,
 }
 
 /// `[[token-metric]]`

@@ -140,7 +140,8 @@ async fn connect_and_send(
     }
 }
 
-fn failure_of(error: &Error) -> Failure {
+/// What a failure on a backend's connection is.
+pub fn failure_of(error: &Error) -> Failure {
     match error.etype() {
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Timeout,
         _ => Failure::Reset,

@@ -9,18 +9,20 @@ use filters::outcome::Outcome;
 use filters::refusal::Refusal;
 use filters::retry::{Caller, Next};
 use filters::route::Shape;
+use filters::units::Tokens;
 use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::attempt::{self, Reached};
 use super::relay::{Relay, Relayed};
-use super::{Exchange, Served, Understood, counting};
+use super::{Exchange, Served, Understood, counting, verdict};
 use crate::affinity;
 use crate::clock::{self, Moment};
 use crate::config::plan::Backend;
 use crate::context::{AttemptEnd, End, Record, Source};
-use crate::reply;
+use crate::reply::{self, Fields};
 use crate::stage::forward::{self, Outgoing, Reading};
+use crate::stage::limit::{self, Hold};
 use crate::stage::respond::{self, Failure};
 use crate::stage::select::{Course, Step};
 use crate::upstream::fault::Fault;
@@ -29,6 +31,7 @@ use crate::upstream::fault::Fault;
 pub(super) struct Attempts<'a, 'u> {
     exchange: Exchange<'a>,
     understood: Understood<'u>,
+    hold: Hold,
     record: Record,
     begun: Moment,
 }
@@ -57,7 +60,7 @@ struct Passing {
 
 impl<'a, 'u> Attempts<'a, 'u> {
     /// No attempt made yet.
-    pub fn new(exchange: Exchange<'a>, understood: Understood<'u>) -> Self {
+    pub fn new(exchange: Exchange<'a>, understood: Understood<'u>, hold: Hold) -> Self {
         let record = Record {
             model: understood.admitted.model.clone(),
             user: understood.admitted.user.clone(),
@@ -69,6 +72,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         Attempts {
             exchange,
             understood,
+            hold,
             record,
             begun: clock::now(),
         }
@@ -205,28 +209,41 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.record.status = status.as_u16();
         let is_stream = self.understood.admitted.stream;
         let stream_open = is_stream.then(|| self.exchange.state.metrics.stream());
-        let secure = affinity::is_secure(self.exchange.session);
-        let cookie = course.cookie(step, secure);
-        let keeping = (self.exchange.state, step.backend.as_ref(), cookie);
-        let holder = self.understood.keep(&mut passing.answer, keeping);
-        let relay = Relay {
+        let mut relay = Relay {
             session: self.exchange.session,
             upstream: &mut passing.reached.upstream,
             answer: passing.answer,
             shape: self.understood.caller.shape,
             keeps_usage_chunk: passing.outgoing.keeps_usage_chunk,
-            holder,
+            holder: None,
+            begun: None,
+            hold: &mut self.hold,
         };
+        if let Some(trouble) = relay.begin().await {
+            let head = passing.outcome.take().unwrap_or(Outcome::NoVerdict);
+            let next = verdict::begun_badly(course, step, &head, trouble);
+            if next != Next::PassOn {
+                self.ended(&step.backend, verdict::label_of(trouble));
+                return Tried::Failed(next);
+            }
+        } else {
+            let cookie = course.cookie(step, affinity::is_secure(relay.session));
+            let keeping = (self.exchange.state, step.backend.as_ref(), cookie);
+            relay.holder = self.understood.keep(&mut relay.answer, keeping);
+        }
         let relayed = relay.run().await;
         drop(stream_open);
         let label = match (relayed.committed, relayed.end) {
             (false, _) => Failure::Reset.outcome(),
             (true, End::UpstreamCut) => "cut",
-            (true, End::Complete | End::ClientGone | End::Refused) => respond::outcome(status),
+            (true, End::Complete | End::ClientGone | End::Refused) => match relayed.error {
+                Some(error) => respond::outcome_of(error),
+                None => respond::outcome(status),
+            },
         };
         self.ended(&step.backend, label);
         if let Some(outcome) = passing.outcome
-            && let Some(next) = judge(course, step, outcome, &relayed)
+            && let Some(next) = verdict::relayed(course, step, outcome, &relayed)
         {
             return Tried::Failed(next);
         }
@@ -247,13 +264,17 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.record.first_token = first_token.map(|at| at.since(self.exchange.arrival.at));
         // What GET shows again (a stored response, a run that is polled) was used, and counted, by a POST.
         let uses_tokens = self.exchange.session.req_header().method == Method::POST;
-        self.record.usage = relayed.usage.filter(|_| uses_tokens);
+        let answered = respond::is_success(self.record.status) && !relayed.is_only_error();
+        self.record.usage = relayed.usage.filter(|_| uses_tokens && answered);
         self.record.source = match self.record.usage {
             Some(_) => Source::Upstream,
             None => Source::None,
         };
         let abort = relayed.abort;
-        let answered = respond::is_success(self.record.status);
+        if let Some(model) = &relayed.model {
+            let deployment = &self.understood.admitted.model;
+            self.exchange.state.limits.learn_model(deployment, model);
+        }
         if self.record.usage.is_none() && answered {
             self.count(Some(relayed)).await;
         }
@@ -270,11 +291,16 @@ impl<'a, 'u> Attempts<'a, 'u> {
 
     /// No backend had an answer worth passing on.
     async fn failed(mut self, refusal: Refusal) -> Served {
+        self.hold.settle(0);
         self.record.waited += clock::now().since(self.begun);
         self.record.refusal = Some(refusal.code());
         self.record.end = End::UpstreamCut;
         let request_id = self.exchange.arrival.request_id;
-        let sent = reply::refuse(self.exchange.session, &refusal, request_id).await;
+        let fields = Fields {
+            retry_after: None,
+            others: self.hold.fields(),
+        };
+        let sent = reply::refuse(self.exchange.session, &refusal, fields, request_id).await;
         let abort = sent.is_err();
         self.record.status = sent.unwrap_or(reply::CLIENT_GONE);
         self.served(abort)
@@ -283,7 +309,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     async fn count(&mut self, relayed: Option<Relayed>) {
         let shape = self.understood.caller.shape;
         let body = self.understood.body.bytes.clone();
-        let model = self.understood.admitted.model.clone();
+        let model = limit::counted_as(self.exchange.state, &self.understood.admitted);
         if let Some(usage) = counting::usage(shape, model, body, relayed).await {
             self.record.usage = Some(usage);
             self.record.source = Source::Counted;
@@ -291,6 +317,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     }
 
     fn served(mut self, abort: bool) -> Served {
+        self.settle();
         self.record.caller = Some(self.understood.caller);
         Served::Answered {
             record: Box::new(self.record),
@@ -299,19 +326,23 @@ impl<'a, 'u> Attempts<'a, 'u> {
     }
 }
 
-/// Tells the breaker how an answer went through. What follows, if it broke off before a byte had gone out.
-fn judge(
-    course: &mut Course<'_>,
-    step: &Step,
-    outcome: Outcome,
-    relayed: &Relayed,
-) -> Option<Next> {
-    let broken = Outcome::Failed(Failure::Reset.reason());
-    let (outcome, caller) = match (relayed.committed, relayed.end) {
-        (false, _) => (broken, Caller::Waits),
-        (true, End::UpstreamCut) => (broken, Caller::HasFirstByte),
-        (true, End::Complete | End::ClientGone | End::Refused) => (outcome, Caller::HasFirstByte),
-    };
-    let next = course.ended(step, &outcome, caller, clock::now().time());
-    (!relayed.committed).then_some(next)
+impl Attempts<'_, '_> {
+    /// What was held becomes what was used: the figures that are accounted, and no others.
+    fn settle(&mut self) {
+        let usage = self.record.usage;
+        self.hold.settle(usage.map_or(0, |usage| usage.total));
+        if let (Some(usage), Source::Upstream) = (usage, self.record.source) {
+            let Understood {
+                caller,
+                admitted,
+                facts,
+                ..
+            } = &self.understood;
+            let choices = facts.as_ref().map_or(1, |facts| facts.choices.max(1));
+            let completion = Tokens::new(usage.completion.div_ceil(choices));
+            let subscription = limit::subscription(caller);
+            let limits = &self.exchange.state.limits;
+            limits.learn_completion(subscription, &admitted.model, completion);
+        }
+    }
 }

@@ -2,27 +2,34 @@
 //!
 //! While the backend is silent the caller is watched: one that leaves ends the call at once, which stops
 //! the backend from making tokens that nobody reads. Streams are passed on event by event; an event that
-//! isn't complete yet waits, so that a stream can always be ended by an error event of our own.
+//! isn't complete yet waits, so that a stream can always be ended by an error event of our own. Before its head
+//! goes out, `opening` waits for a first event that shows that there is an answer.
 //! Never retries: once a byte has gone out, the answer is this one.
 
 mod body;
+mod opening;
 mod stream;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use filters::answer::StreamMeter;
+use filters::answer::{Opening, StreamMeter};
 use filters::route::Shape;
 use filters::usage::Usage;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::client::HttpSession;
 
+pub use self::opening::{Begun, Trouble};
+
+use self::opening::Over;
 use self::stream::{Stopped, Stream};
+use super::attempt;
 use crate::affinity::Holder;
 use crate::clock::Moment;
 use crate::context::End;
-use crate::stage::respond::{self, Framing};
+use crate::stage::limit::Hold;
+use crate::stage::respond::{self, Failure, Framing};
 use crate::upstream::fault::Fault;
 
 /// How long the usage of a finished stream is waited for when its caller has left.
@@ -41,6 +48,8 @@ pub struct Relayed {
     pub meter: Option<StreamMeter>,
     /// When the first event that a user sees was passed on.
     pub first_token: Option<Moment>,
+    /// The status that an error in the stream stands for.
+    pub error: Option<u16>,
     /// The answer was read to its end: the connection can be used again.
     pub drained: bool,
     /// The answer broke off in a way that only a closed connection can tell the caller.
@@ -57,10 +66,17 @@ impl Relayed {
             model: None,
             meter: None,
             first_token: None,
+            error: None,
             drained: end == End::Complete,
             abort: end != End::Complete,
             committed: true,
         }
+    }
+
+    /// Whether it was a stream that began with an error: it has used nothing.
+    pub fn is_only_error(&self) -> bool {
+        let opening = self.meter.as_ref().map(StreamMeter::opening);
+        matches!(opening, Some(Opening::Failed { .. }))
     }
 }
 
@@ -78,20 +94,27 @@ pub struct Relay<'a> {
     pub keeps_usage_chunk: bool,
     /// Learns the id of what the answer names, once; absent if there is nothing to learn.
     pub holder: Option<Holder<'a>>,
+    /// What was read before the head went out, if it is a stream.
+    pub begun: Option<Begun>,
+    /// What is held of the call's limits: the answer's head tells what is left.
+    pub hold: &'a mut Hold,
 }
 
 enum Next {
     Chunk(Bytes),
     End,
-    Cut,
+    Cut(Failure),
     Gone,
 }
 
 impl Relay<'_> {
     /// Passes the whole answer on.
     pub async fn run(mut self) -> Relayed {
-        let method = self.session.req_header().method.clone();
-        if respond::is_bodyless(&method, self.answer.status) {
+        if !respond::is_success(self.answer.status.as_u16()) {
+            // A failed call costs nothing, and its caller sees so.
+            self.hold.settle(0);
+        }
+        if self.is_bodyless() {
             return self.bodyless().await;
         }
         match respond::relay(&self.answer, self.shape) {
@@ -99,6 +122,10 @@ impl Relay<'_> {
             respond::Relay::Whole => self.whole().await,
             respond::Relay::Untouched => self.untouched(Bytes::new()).await,
         }
+    }
+
+    fn is_bodyless(&self) -> bool {
+        respond::is_bodyless(&self.session.req_header().method, self.answer.status)
     }
 
     async fn next(&mut self) -> Next {
@@ -111,7 +138,7 @@ impl Relay<'_> {
                 Ok(None) => Next::End,
                 Err(error) => {
                     tracing::debug!(error = %Fault(&error), "the backend broke off");
-                    Next::Cut
+                    Next::Cut(attempt::failure_of(&error))
                 }
             },
         }
@@ -120,9 +147,14 @@ impl Relay<'_> {
     async fn send_head(&mut self, framing: Framing) -> Result<(), Relayed> {
         let version = self.session.req_header().version;
         let head = respond::head(&self.answer, framing, version);
-        let Ok(head) = head else {
+        let Ok(mut head) = head else {
             return Err(Relayed::new(End::UpstreamCut));
         };
+        for (name, value) in self.hold.fields() {
+            if head.insert_header(name, value).is_err() {
+                return Err(Relayed::new(End::UpstreamCut));
+            }
+        }
         let closes = version < http::Version::HTTP_11
             && framing != Framing::Bodyless
             && !head.headers.contains_key(http::header::CONTENT_LENGTH);
@@ -157,34 +189,45 @@ impl Relay<'_> {
         }
     }
 
+    fn stream(&self) -> Stream {
+        let own_end = respond::own_end(&self.answer, self.shape);
+        Stream::new(self.shape, own_end, self.keeps_usage_chunk)
+    }
+
     async fn events(&mut self) -> Relayed {
+        let begun = self.begun.take();
+        let begun = begun.unwrap_or_else(|| Begun::nothing(self.stream()));
         if let Err(relayed) = self.send_head(Framing::Unknown).await {
             return relayed;
         }
-        let mut stream = Stream::new(
-            self.shape,
-            respond::own_end(&self.answer, self.shape),
-            self.keeps_usage_chunk,
-        );
-        loop {
-            let stopped = match self.next().await {
-                Next::Chunk(chunk) => {
-                    let bytes = stream.take(chunk);
-                    self.learn(stream.id());
-                    if self.send(bytes).await.is_err() {
-                        return self.left(stream).await;
+        let (mut stream, held, over) = begun.into_parts();
+        self.learn(stream.id());
+        if self.send(held).await.is_err() {
+            return self.left(stream).await;
+        }
+        stream.passed_on();
+        let rest = match over {
+            Some(Over::Gone) => return self.left(stream).await,
+            Some(Over::Stopped(rest)) => rest,
+            None => loop {
+                match self.next().await {
+                    Next::Chunk(chunk) => {
+                        let bytes = stream.take(chunk);
+                        self.learn(stream.id());
+                        if self.send(bytes).await.is_err() {
+                            return self.left(stream).await;
+                        }
+                        stream.passed_on();
                     }
-                    stream.passed_on();
-                    continue;
+                    Next::Gone => return self.left(stream).await,
+                    Next::End => break stream.end(Stopped::Cleanly),
+                    Next::Cut(_) => break stream.end(Stopped::Broken),
                 }
-                Next::Gone => return self.left(stream).await,
-                Next::End => Stopped::Cleanly,
-                Next::Cut => Stopped::Broken,
-            };
-            return match stream.end(stopped) {
-                Some(rest) => self.end_stream(rest, stream).await,
-                None => self.break_off(stream).await,
-            };
+            },
+        };
+        match rest {
+            Some(rest) => self.end_stream(rest, stream).await,
+            None => self.break_off(stream).await,
         }
     }
 

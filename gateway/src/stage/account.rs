@@ -5,13 +5,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use filters::expression::{RequestScope, Scope, SubscriptionScope};
 use pingora::http::RequestHeader;
 
 use crate::clock::Moment;
 use crate::context::{Arrival, Caller, Record};
+use crate::scope::{Asked, Public, scope};
 use crate::state::State;
-use crate::upstream::headers::{self, PublicHeaders};
 
 /// The label where no API was found at the path.
 const NO_API: &str = "none";
@@ -39,7 +38,7 @@ pub fn account(
         metrics.attempt(&attempt.backend.name, attempt.outcome);
     }
     if let Some(code) = record.refusal {
-        metrics.refusal(code, "");
+        metrics.refusal(code, &record.policy);
     }
     if let Some(caller) = &record.caller {
         if reached_a_subscription(caller) {
@@ -66,9 +65,15 @@ fn token_metrics(
     if arrival.plan.token_metrics.is_empty() {
         return;
     }
-    let view = PublicHeaders(&head.headers);
-    let query = headers::public_query(head.uri.query().unwrap_or(""));
-    let scope = scope(arrival, head, (&view, &query), (caller, record));
+    let public = Public::of(head);
+    let asked = Asked {
+        model: &record.model,
+        stream: record.stream,
+        user: &record.user,
+    };
+    let backend = record.backend.as_ref().map(|backend| backend.name.as_ref());
+    let after = (backend, Some(record.status));
+    let scope = scope(&arrival.plan.gateway, &public, caller, asked, after);
     for metric in &arrival.plan.token_metrics {
         let values: Vec<Cow<'_, str>> = metric
             .dimensions
@@ -76,41 +81,6 @@ fn token_metrics(
             .map(|dimension| dimension.value(&scope))
             .collect();
         state.metrics.tokens(metric, &values, usage);
-    }
-}
-
-fn scope<'a>(
-    arrival: &'a Arrival,
-    head: &'a RequestHeader,
-    (view, query): (&'a PublicHeaders<'a>, &'a str),
-    (caller, record): (&'a Caller, &'a Record),
-) -> Scope<'a> {
-    let subscription = caller.subscription.as_deref();
-    Scope {
-        request: RequestScope {
-            ip: caller.address,
-            method: head.method.as_str(),
-            path: head.uri.path(),
-            headers: view,
-            query,
-            model: &record.model,
-            stream: record.stream,
-            user: &record.user,
-        },
-        subscription: subscription.map(|subscription| SubscriptionScope {
-            id: &subscription.name,
-            attributes: &subscription.attributes,
-        }),
-        product: subscription
-            .and_then(|subscription| subscription.product.as_ref())
-            .map(|product| product.name.as_ref()),
-        api: &caller.api.name,
-        operation: caller.operation,
-        gateway_id: &arrival.plan.gateway.id,
-        gateway_location: &arrival.plan.gateway.location,
-        jwt: None,
-        backend: record.backend.as_ref().map(|backend| backend.name.as_ref()),
-        status: Some(record.status),
     }
 }
 

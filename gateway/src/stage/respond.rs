@@ -112,11 +112,29 @@ pub fn outcome_of(status: u16) -> &'static str {
 /// What an answer says of the backend that gave it.
 pub fn judged(answer: &ResponseHeader, auth: &Auth, now: UnixTime) -> Outcome {
     let wait = retry_after::wait(&HeaderView(&answer.headers), now);
-    let credential = match auth {
+    Outcome::of_answer(answer.status.as_u16(), wait, credential(auth))
+}
+
+/// What an error in a stream says of the backend, by the status that it stands for; `head` is what the answer's head
+/// said.
+pub fn judged_event(status: u16, head: &Outcome, auth: &Auth) -> Outcome {
+    let wait = match *head {
+        Outcome::Answered { wait, .. } | Outcome::ErrorEvent { wait, .. } => wait,
+        Outcome::EmptyStream
+        | Outcome::Failed(_)
+        | Outcome::Stale
+        | Outcome::CallersFault
+        | Outcome::CredentialRefused
+        | Outcome::NoVerdict => None,
+    };
+    Outcome::of_error_event(status, wait, credential(auth))
+}
+
+fn credential(auth: &Auth) -> Credential {
+    match auth {
         Auth::None => Credential::Caller,
         Auth::ApiKey(_) | Auth::Bearer(_) => Credential::Gateway,
-    };
-    Outcome::of_answer(answer.status.as_u16(), wait, credential)
+    }
 }
 
 /// Whether the backend refused our own credential.

@@ -242,7 +242,9 @@ impl<'s> Course<'s> {
                 true => End::Throttled { wait },
                 false => End::Unavailable { wait },
             }),
+            Outcome::ErrorEvent { wait, .. } => open.unwrap_or(End::Unavailable { wait }),
             Outcome::Failed(FailureReason::Connect | FailureReason::Reset)
+            | Outcome::EmptyStream
             | Outcome::Stale
             | Outcome::CallersFault
             | Outcome::CredentialRefused

@@ -93,7 +93,7 @@ impl Local {
             if lines.iter().any(|line| line.counter.is_dead()) {
                 continue;
             }
-            let grant = plan(&checks, now).map_err(Refused::Limit)?;
+            let grant = plan(&checks, now).map_err(|by| Refused::by(by, &checks, now))?;
             if let Ok(claim) = take(lines, requests, &grant.held, now) {
                 return Ok((claim, grant.would_refuse));
             }

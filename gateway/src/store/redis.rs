@@ -251,7 +251,7 @@ impl Redis {
                 if !taken {
                     claim.disarm();
                 }
-                Err(Refused::Limit(refused))
+                Err(Refused::by(refused, &checks, told.now))
             }
             (Ok(grant), false) => {
                 debug_assert!(false, "the script refused what the plan grants: {grant:?}");

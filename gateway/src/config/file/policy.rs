@@ -3,6 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use filters::limit::OnRedisError;
+use filters::limit::quota::Period;
+use filters::limit::reservation::Mode;
+
 use super::super::error::{Located, Place};
 use super::field::Field;
 use super::table::Table;
@@ -31,8 +35,37 @@ pub struct TokenLimit {
     pub when: Option<Located<String>>,
     /// CEL.
     pub counter_key: Option<Located<String>>,
+    /// Tokens.
+    pub tokens_per_minute: Option<Located<u64>>,
+    /// Tokens.
+    pub quota: Option<Located<u64>>,
+    /// How long the quota's windows are.
+    pub period: Option<Located<Period>>,
+    /// Hold the prompt's estimate.
+    pub estimates_prompt: Option<Located<bool>>,
+    /// Hold the longest completion too.
+    pub reserves_completion: Option<Located<bool>>,
+    /// What it does without Redis.
+    pub on_redis_error: Option<Located<OnRedisError>>,
+    /// Whether it refuses.
+    pub mode: Option<Located<Mode>>,
     /// Names of headers of the answer.
-    pub header_names: Vec<Located<String>>,
+    pub headers: HeaderNames,
+    /// Whether the `x-ratelimit-*` that SDKs know are sent.
+    pub standard_headers: Option<Located<bool>>,
+}
+
+/// The names that an answer's headers get.
+#[derive(Debug)]
+pub struct HeaderNames {
+    /// Instead of `Retry-After`.
+    pub retry_after: Option<Located<String>>,
+    /// Tokens left of the minute.
+    pub remaining_tokens: Option<Located<String>>,
+    /// Tokens left of the period.
+    pub remaining_quota: Option<Located<String>>,
+    /// Tokens that the call used.
+    pub consumed: Option<Located<String>>,
 }
 
 /// `[[token-metric]]`
@@ -104,38 +137,49 @@ fn name(table: &Table<'_, '_>) -> Option<Located<String>> {
         .text()
 }
 
-fn mode(table: &Table<'_, '_>, acting: &str) {
-    table.field("mode").choice(&[(acting, ()), ("observe", ())]);
+fn mode(table: &Table<'_, '_>, acting: &str) -> Option<Located<Mode>> {
+    let words = [(acting, Mode::Enforce), ("observe", Mode::Observe)];
+    table.field("mode").choice(&words)
 }
 
 fn token_limit(table: Table<'_, '_>) -> TokenLimit {
     let counter_key = table.field("counter-key");
     let counter_key = counter_key.required("an expression such as 'subscription.id'");
+    let words = [
+        ("local", OnRedisError::Local),
+        ("refuse", OnRedisError::Refuse),
+        ("allow", OnRedisError::Allow),
+    ];
+    refuse_half_an_amount(&table);
     let limit = TokenLimit {
         place: table.place().clone(),
         name: name(&table),
         when: table.field("when").text(),
         counter_key: counter_key.text(),
-        header_names: header_names(&table),
+        tokens_per_minute: table.field("tokens-per-minute").integer(TOKENS),
+        quota: table.field("token-quota").integer(TOKENS),
+        period: table.field("token-quota-period").choice(&PERIODS),
+        estimates_prompt: table.field("estimate-prompt-tokens").flag(),
+        reserves_completion: table.field("reserve-completion-tokens").flag(),
+        on_redis_error: table.field("on-redis-error").choice(&words),
+        mode: mode(&table, "enforce"),
+        headers: HeaderNames {
+            retry_after: table.field("retry-after-header-name").text(),
+            remaining_tokens: table.field("remaining-tokens-header-name").text(),
+            remaining_quota: table.field("remaining-quota-tokens-header-name").text(),
+            consumed: table.field("tokens-consumed-header-name").text(),
+        },
+        standard_headers: table.field("rate-limit-headers").flag(),
     };
-    amounts(&table);
-    table.field("estimate-prompt-tokens").flag();
-    table.field("reserve-completion-tokens").flag();
-    let words = [("local", ()), ("refuse", ()), ("allow", ())];
-    table.field("on-redis-error").choice(&words);
-    mode(&table, "enforce");
     table.finish();
     limit
 }
 
 /// Tokens a minute, a quota, or both; a quota has a period.
-fn amounts(table: &Table<'_, '_>) {
+fn refuse_half_an_amount(table: &Table<'_, '_>) {
     let rate = table.field("tokens-per-minute");
     let quota = table.field("token-quota");
     let period = table.field("token-quota-period");
-    rate.integer(TOKENS);
-    quota.integer(TOKENS);
-    period.choice(&PERIODS);
     match (rate.is_there(), quota.is_there(), period.is_there()) {
         (false, false, _) => {
             table.missing(
@@ -149,17 +193,6 @@ fn amounts(table: &Table<'_, '_>) {
         }
         (_, true, true) | (true, false, false) => {}
     }
-}
-
-fn header_names(table: &Table<'_, '_>) -> Vec<Located<String>> {
-    let keys = [
-        "retry-after-header-name",
-        "remaining-tokens-header-name",
-        "remaining-quota-tokens-header-name",
-        "tokens-consumed-header-name",
-    ];
-    let names = keys.iter().filter_map(|key| table.field(key).text());
-    names.collect()
 }
 
 fn token_metric(table: Table<'_, '_>) -> TokenMetric {
@@ -239,12 +272,12 @@ fn budget(table: Table<'_, '_>) -> Budget {
     budget
 }
 
-const PERIODS: [(&str, ()); 5] = [
-    ("hourly", ()),
-    ("daily", ()),
-    ("weekly", ()),
-    ("monthly", ()),
-    ("yearly", ()),
+const PERIODS: [(&str, Period); 5] = [
+    ("hourly", Period::Hourly),
+    ("daily", Period::Daily),
+    ("weekly", Period::Weekly),
+    ("monthly", Period::Monthly),
+    ("yearly", Period::Yearly),
 ];
 const PERIOD_NAMES: &str = "\"hourly\", \"daily\", \"weekly\", \"monthly\" or \"yearly\"";
 /// A bucket is one word of nanoseconds: up to a thousand billion tokens it is exact enough.

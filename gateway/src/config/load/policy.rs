@@ -1,11 +1,10 @@
-//! `[[token-metric]]`, and the checks of `[[token-limit]]`, `[[semantic-cache]]` and `[[budget]]`, which
-//! this version doesn't do yet.
+//! `[[token-metric]]`, and the checks of `[[semantic-cache]]` and `[[budget]]`, which this version doesn't do yet.
 
 use std::sync::Arc;
 
 use filters::dimensions::{DefaultDimension, Dimension, DimensionValue, NameError};
 use filters::dimensions::{label_name_ok, metric_name_ok};
-use filters::expression::{Expression, Place as Scope, Want};
+use filters::expression::{Place as Scope, Want};
 
 use super::super::error::{Located, Place, suggestion};
 use super::super::file::policy as written;
@@ -103,15 +102,9 @@ fn dimension(loader: &Loader<'_>, file: &written::Dimension) -> Option<Dimension
 /// Checks what this version doesn't do, and notes it as pending.
 pub(super) fn check_pending(loader: &Loader<'_>) {
     let policies = &loader.file.policies;
-    let limits = &policies.token_limits;
     let caches = &policies.semantic_caches;
     let budgets = &policies.budgets;
     let findings = loader.findings;
-    report_duplicates(
-        findings,
-        "token limit",
-        limits.iter().filter_map(|limit| limit.name.as_ref()),
-    );
     report_duplicates(
         findings,
         "semantic cache",
@@ -122,9 +115,6 @@ pub(super) fn check_pending(loader: &Loader<'_>) {
         "budget",
         budgets.iter().filter_map(|budget| budget.name.as_ref()),
     );
-    for limit in limits {
-        token_limit(loader, limit);
-    }
     for cache in caches {
         semantic_cache(loader, cache);
     }
@@ -140,56 +130,6 @@ fn pending(loader: &Loader<'_>, place: &Place, section: &str, name: Option<&Loca
     loader
         .findings
         .pending(place, format!("[[{section}]]{name}"));
-}
-
-fn token_limit(loader: &Loader<'_>, file: &written::TokenLimit) {
-    let when = loader.condition(file.when.as_ref());
-    let counter_key = loader.request_text(file.counter_key.as_ref());
-    if let (Some(expression), Some(text)) = (&counter_key, &file.counter_key) {
-        refuse_uncountable(loader, expression, when.as_ref(), text);
-    }
-    for name in &file.header_names {
-        if http::HeaderName::from_bytes(name.value.as_bytes()).is_err() {
-            let message = format!(
-                "found \"{}\", expected a header's name",
-                name.value.escape_debug()
-            );
-            loader.findings.error(&name.place, message);
-        }
-    }
-    pending(loader, &file.place, "token-limit", file.name.as_ref());
-}
-
-/// A count by subscription can't be kept where callers need none, unless `when` keeps such APIs out.
-///
-/// An approximation: a `when` that names the API, the product or the subscription is taken to do so.
-fn refuse_uncountable(
-    loader: &Loader<'_>,
-    key: &Expression,
-    when: Option<&Expression>,
-    text: &Located<String>,
-) {
-    let by = ["subscription", "product"]
-        .into_iter()
-        .find(|root| key.names(root));
-    let restricts = |when: &Expression| {
-        ["api", "product", "subscription"]
-            .iter()
-            .any(|root| when.names(root))
-    };
-    let Some(by) = by.filter(|_| !when.is_some_and(restricts)) else {
-        return;
-    };
-    let is_open =
-        |required: &Option<Located<bool>>| required.as_ref().is_some_and(|flag| !flag.value);
-    let mut apis = loader.file.apis.iter();
-    if let Some(open) = apis.find(|api| is_open(&api.subscription_required)) {
-        let name = &open.name.value;
-        let message = format!(
-            "the count is by {by}, and API \"{name}\" needs no subscription; expected subscription-required = true there, or a when that leaves it out"
-        );
-        loader.findings.error(&text.place, message);
-    }
 }
 
 fn semantic_cache(loader: &Loader<'_>, file: &written::SemanticCache) {

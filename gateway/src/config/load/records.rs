@@ -1,17 +1,28 @@
-//! The checks of `[redis]`, `[jwt]`, `[usage-log]`, `[prices]`, `[access-log]`, `[message-log]` and `[otlp]`, which
+//! `[redis]`, and the checks of `[jwt]`, `[usage-log]`, `[prices]`, `[access-log]`, `[message-log]` and `[otlp]`, which
 //! this version doesn't do yet.
 
+use std::time::Duration;
+
 use super::super::error::{Located, Place, alternatives};
-use super::Loader;
+use super::super::plan::Redis;
+use super::super::secret::Secret;
+use super::{Loader, or};
+
+/// Where counters are shared, if they are.
+pub(super) fn redis(loader: &Loader<'_>) -> Option<Redis> {
+    let file = loader.file.redis.as_ref()?;
+    check_url(loader, file.url.as_ref(), &REDIS_SCHEMES);
+    let url = file.url.as_ref()?;
+    Some(Redis {
+        url: Secret::new(url.value.clone()).ok()?,
+        timeout: or(file.timeout.as_ref(), REDIS_TIMEOUT),
+    })
+}
 
 /// Checks them, and notes each as pending.
 pub(super) fn check_pending(loader: &Loader<'_>) {
     let file = loader.file;
     let records = &file.records;
-    if let Some(redis) = &file.redis {
-        check_url(loader, redis.url.as_ref(), &REDIS_SCHEMES);
-        pending(loader, &redis.place, "[redis]");
-    }
     if let Some(jwt) = &file.jwt {
         check_url(loader, jwt.issuer.as_ref(), &["https", "http"]);
         loader.request_text(jwt.subscription.as_ref());
@@ -66,6 +77,8 @@ fn check_url(loader: &Loader<'_>, url: Option<&Located<String>>, schemes: &[&str
     }
 }
 
+/// Twenty times a round trip in one zone: beyond it something is wrong.
+const REDIS_TIMEOUT: Duration = Duration::from_millis(50);
 /// Alone, a cluster, behind sentinels; each with TLS or without.
 const REDIS_SCHEMES: [&str; 6] = [
     "redis",

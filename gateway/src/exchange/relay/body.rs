@@ -45,8 +45,8 @@ impl Relay<'_> {
                     break;
                 }
                 // What is left of a refusal still says what it is.
-                Next::Cut if !respond::is_success(self.answer.status.as_u16()) => break,
-                Next::Cut => {
+                Next::Cut(_) if !respond::is_success(self.answer.status.as_u16()) => break,
+                Next::Cut(_) => {
                     let mut relayed = Relayed::new(End::UpstreamCut);
                     relayed.committed = false;
                     return relayed;
@@ -66,6 +66,10 @@ impl Relay<'_> {
     async fn send_whole(&mut self, body: Bytes) -> Relayed {
         let read = answer::read_body(self.shape, &body);
         self.learn(read.id.as_deref());
+        if let Some(usage) = read.usage {
+            // So that the head tells what is left after this call. Settled already if it failed.
+            self.hold.settle(usage.total);
+        }
         let mut relayed = match self.send_head(Framing::Length(body.len())).await {
             Err(relayed) => relayed,
             Ok(()) => match self.session.write_response_body(body, true).await {
@@ -94,7 +98,7 @@ impl Relay<'_> {
             chunk = match self.next().await {
                 Next::Chunk(chunk) => chunk,
                 Next::End => break,
-                Next::Cut => return Relayed::new(End::UpstreamCut),
+                Next::Cut(_) => return Relayed::new(End::UpstreamCut),
                 Next::Gone => return Relayed::new(End::ClientGone),
             };
         }

@@ -6,7 +6,7 @@
 //! Never touches a connection.
 
 use bytes::{Bytes, BytesMut};
-use filters::answer::{Seen, StreamMeter};
+use filters::answer::{Opening, Seen, StreamMeter};
 use filters::route::Shape;
 use filters::sse::{Event, Piece, PieceKind, Splitter};
 
@@ -77,6 +77,16 @@ impl Stream {
         bytes
     }
 
+    /// What its beginning has shown.
+    pub fn opening(&self) -> Opening {
+        self.meter.opening()
+    }
+
+    /// How much of an event that isn't complete yet is held.
+    pub fn holds_bytes(&self) -> usize {
+        self.splitter.holds_bytes()
+    }
+
     /// Notes when the first event that a user sees went out.
     pub fn passed_on(&mut self) {
         if self.content_seen && self.first_token.is_none() {
@@ -126,11 +136,17 @@ impl Stream {
             usage: self.meter.usage(),
             model: self.meter.model().map(str::to_owned),
             first_token: self.first_token,
+            error: self.meter.error(),
             drained: self.drained,
             abort: end == End::ClientGone,
             committed: true,
             meter: Some(self.meter),
         }
+    }
+
+    /// Whether a clean end before any event is believed.
+    pub fn may_be_empty(&self) -> bool {
+        self.own_end == OwnEnd::Unknown
     }
 
     fn must_say_its_end(&self) -> bool {

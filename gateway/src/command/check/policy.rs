@@ -1,0 +1,62 @@
+//! Token limits and where they are counted, in words.
+
+use filters::limit::quota::{Period, Quota};
+use filters::limit::reservation::Mode;
+use filters::limit::{Hold, OnRedisError};
+
+use crate::config::file::units::write_duration;
+use crate::config::plan::{Plan, TokenLimit};
+
+/// One limit.
+pub fn limit_lines(limit: &TokenLimit) -> Vec<String> {
+    let rate = limit.limit.rate();
+    let rate = rate.map(|rate| format!("{} tokens a minute", rate.tokens_per_minute()));
+    let quota = limit.limit.quota().map(quota);
+    let amounts: Vec<String> = rate.into_iter().chain(quota).collect();
+    let mode = match limit.mode {
+        Mode::Enforce => "",
+        Mode::Observe => "; observes only",
+    };
+    let mut lines = vec![format!(
+        "{}: {}, by {}{mode}",
+        limit.name,
+        amounts.join(", "),
+        limit.counter_key.source()
+    )];
+    let when = limit.when.as_ref();
+    lines.extend(when.map(|when| format!("when {}", when.source())));
+    lines.push(
+        match limit.limit.hold() {
+            Hold::Nothing => "holds nothing: calls in flight may pass it",
+            Hold::Prompt => "holds the prompt's estimate",
+            Hold::PromptAndCompletion => "holds the prompt's estimate and the longest answer",
+        }
+        .to_owned(),
+    );
+    match limit.on_redis_error {
+        OnRedisError::Local => {}
+        OnRedisError::Refuse => lines.push("without redis: refuses".to_owned()),
+        OnRedisError::Allow => lines.push("without redis: admits".to_owned()),
+    }
+    lines
+}
+
+fn quota(quota: Quota) -> String {
+    let period = match quota.period() {
+        Period::Hourly => "an hour",
+        Period::Daily => "a day",
+        Period::Weekly => "a week",
+        Period::Monthly => "a month",
+        Period::Yearly => "a year",
+    };
+    format!("{} {period}", quota.tokens())
+}
+
+/// Where counters are, if not in this process. Never the URL: it may hold a password.
+pub fn redis_lines(plan: &Plan) -> Option<Vec<String>> {
+    let redis = plan.redis.as_ref()?;
+    let timeout = write_duration(redis.timeout);
+    Some(vec![format!(
+        "redis: limits are shared, waiting for it up to {timeout}"
+    )])
+}

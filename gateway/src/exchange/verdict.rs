@@ -1,0 +1,61 @@
+//! What an answer's way through the gateway says of the backend that gave it, and what follows.
+//!
+//! A head that was well isn't the last word: a stream may begin with an error or say nothing, and any answer may break
+//! off. The breaker is told once for each attempt. Never touches a connection.
+
+use filters::outcome::Outcome;
+use filters::retry::{Caller, Next};
+
+use super::relay::{Relayed, Trouble};
+use crate::clock;
+use crate::context::End;
+use crate::stage::respond::{self, Failure};
+use crate::stage::select::{Course, Step};
+
+/// Tells the breaker that a stream is no answer, and says what follows.
+pub fn begun_badly(course: &mut Course<'_>, step: &Step, head: &Outcome, trouble: Trouble) -> Next {
+    let outcome = match trouble {
+        Trouble::Error(status) => error_event(step, head, status),
+        Trouble::Nothing(Failure::Timeout) => Outcome::Failed(Failure::Timeout.reason()),
+        Trouble::Nothing(Failure::Connect | Failure::Reset) => Outcome::EmptyStream,
+    };
+    course.ended(step, &outcome, Caller::Waits, clock::now().time())
+}
+
+/// How such an attempt is counted.
+pub fn label_of(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::Error(status) => respond::outcome_of(status),
+        Trouble::Nothing(failure) => failure.outcome(),
+    }
+}
+
+/// Tells the breaker how an answer went through, and says what follows where it broke off before a byte had gone out.
+/// `head` is what the answer's head said.
+pub fn relayed(
+    course: &mut Course<'_>,
+    step: &Step,
+    head: Outcome,
+    relayed: &Relayed,
+) -> Option<Next> {
+    let broken = Outcome::Failed(Failure::Reset.reason());
+    let (outcome, caller) = match (relayed.committed, relayed.end) {
+        (false, _) => (broken, Caller::Waits),
+        (true, End::UpstreamCut) => (broken, Caller::HasFirstByte),
+        (true, End::Complete | End::ClientGone | End::Refused) => {
+            let error = relayed.error.map(|status| error_event(step, &head, status));
+            (error.unwrap_or(head), Caller::HasFirstByte)
+        }
+    };
+    let next = course.ended(step, &outcome, caller, clock::now().time());
+    (!relayed.committed).then_some(next)
+}
+
+fn error_event(step: &Step, head: &Outcome, status: u16) -> Outcome {
+    let backend = &step.backend;
+    let outcome = respond::judged_event(status, head, &backend.auth);
+    if outcome == Outcome::CredentialRefused {
+        tracing::error!(backend = %backend.name, status, "the backend refused our credential");
+    }
+    outcome
+}

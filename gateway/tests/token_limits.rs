@@ -1,0 +1,408 @@
+//! Token limits as callers meet them: who is refused, with what, what the headers say, and that nothing that was held
+//! is lost or given back twice.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/support.rs"]
+mod support;
+
+use load_tests::simulator::behaviour::{Breakage, BreakageKind, Content};
+use load_tests::simulator::{Behaviour, Handle, Simulator};
+use support::gateway::Gateway;
+use support::http::{self, Answer};
+
+const TEAM_A: (&str, &str) = ("api-key", "key-a");
+const TEAM_B: (&str, &str) = ("api-key", "key-b");
+
+fn config(url: &str, limits: &str) -> String {
+    format!(
+        r#"
+[server]
+listen = "@LISTEN@"
+admin = "@ADMIN@"
+[apis.openai]
+path = "/v1"
+schema = "openai"
+models = {{ "*" = "chat" }}
+default-pool = "chat"
+[products.gold]
+[subscriptions.team-a]
+product = "gold"
+keys = ["key-a"]
+[subscriptions.team-b]
+keys = ["key-b"]
+[backends.one]
+url = "{url}/v1"
+auth = "none"
+[pools.chat]
+members = [{{ backend = "one" }}]
+[[token-metric]]
+dimensions = [{{ name = "subscription_id" }}]
+{limits}
+"#
+    )
+}
+
+/// An answer that costs so many tokens in all.
+fn costing(prompt: u64, completion: u32) -> Behaviour {
+    Behaviour {
+        content: Content {
+            tokens: completion,
+            prompt_tokens: Some(prompt),
+            ..Content::default()
+        },
+        ..Behaviour::default()
+    }
+}
+
+async fn simulator() -> Handle {
+    Simulator::start_default().await.unwrap()
+}
+
+fn chat(gateway: &Gateway, key: (&str, &str), body: &str) -> Answer {
+    let url = format!("{}/v1/chat/completions", gateway.url);
+    http::post(&url, &[key], body)
+}
+
+const CALL: &str = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}]}"#;
+const STREAM: &str =
+    r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+/// What the tokenizer counts for the two calls above.
+const PROMPT: u64 = 8;
+
+fn number(answer: &Answer, name: &str) -> u64 {
+    let value = answer.header(name);
+    value
+        .unwrap_or_else(|| panic!("no {name} in {answer:?}"))
+        .parse()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_tokens_a_minute_and_a_call_of_forty_make_the_next_wait_three_minutes() {
+    let simulator = simulator().await;
+    simulator.set(costing(20, 20));
+    let limit = r#"
+[[token-limit]]
+name = "ten"
+counter-key = 'subscription.id'
+tokens-per-minute = 10
+"#;
+    let gateway = Gateway::start(&config(&simulator.url(), limit));
+    let first = chat(&gateway, TEAM_A, CALL);
+    assert_eq!(first.status, 200);
+    assert_eq!(first.header("x-ratelimit-limit-tokens"), Some("10"));
+    assert_eq!(first.header("x-ratelimit-remaining-tokens"), Some("0"));
+    let refused = chat(&gateway, TEAM_A, CALL);
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (429, "rate_limit_exceeded")
+    );
+    let wait = number(&refused, "retry-after");
+    assert!((178..=180).contains(&wait), "{wait}");
+    let precise = number(&refused, "retry-after-ms");
+    assert_eq!(precise.div_ceil(1000), wait);
+    assert_eq!(refused.header("x-ratelimit-remaining-tokens"), Some("0"));
+    let reset = refused.header("x-ratelimit-reset-tokens").unwrap();
+    assert!(
+        ["4m0s", "3m5"].iter().any(|start| reset.starts_with(start)),
+        "{reset}"
+    );
+    assert!(refused.text().contains("`ten`"));
+    // Another subscription has its own.
+    assert_eq!(chat(&gateway, TEAM_B, CALL).status, 200);
+    assert_eq!(simulator.requests().len(), 2);
+    let refusals = [("reason", "rate_limit_exceeded"), ("policy", "ten")];
+    gateway.wait_for_metric("tollgate_refusals_total", &refusals, 1.0);
+    let records = [("source", "none"), ("end", "refused")];
+    gateway.wait_for_metric("tollgate_usage_records_total", &records, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_ends_with_403_until_its_period_ends() {
+    let simulator = simulator().await;
+    simulator.set(costing(30, 30));
+    let limit = r#"
+[[token-limit]]
+name = "month"
+counter-key = 'subscription.id'
+token-quota = 50
+token-quota-period = "hourly"
+remaining-quota-tokens-header-name = "x-left"
+tokens-consumed-header-name = "x-used"
+retry-after-header-name = "x-come-back"
+"#;
+    let gateway = Gateway::start(&config(&simulator.url(), limit));
+    let first = chat(&gateway, TEAM_A, CALL);
+    assert_eq!(
+        (number(&first, "x-left"), number(&first, "x-used")),
+        (0, 60)
+    );
+    assert_eq!(first.header("x-ratelimit-limit-tokens"), None);
+    let refused = chat(&gateway, TEAM_A, CALL);
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (403, "insufficient_quota")
+    );
+    let wait = number(&refused, "x-come-back");
+    assert!((1..=3600).contains(&wait), "{wait}");
+    assert_eq!(refused.header("retry-after"), None);
+    assert_eq!(number(&refused, "x-left"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_estimate_refuses_before_a_backend_is_asked_and_is_corrected_after() {
+    let simulator = simulator().await;
+    simulator.set(costing(5, 3));
+    let limit = r#"
+[[token-limit]]
+name = "estimated"
+counter-key = 'subscription.id'
+tokens-per-minute = 1000000
+token-quota = 20
+token-quota-period = "yearly"
+estimate-prompt-tokens = true
+remaining-tokens-header-name = "x-tokens"
+remaining-quota-tokens-header-name = "x-left"
+tokens-consumed-header-name = "x-used"
+"#;
+    let gateway = Gateway::start(&config(&simulator.url(), limit));
+    // On a stream what is held is told, since the head leaves before the truth is known.
+    let stream = chat(&gateway, TEAM_A, STREAM);
+    assert_eq!(
+        (number(&stream, "x-left"), number(&stream, "x-used")),
+        (20 - PROMPT, PROMPT)
+    );
+    // Corrected to the eight that it used, then eight more.
+    let whole = chat(&gateway, TEAM_A, CALL);
+    assert_eq!(
+        (number(&whole, "x-left"), number(&whole, "x-used")),
+        (20 - 8 - 8, 8)
+    );
+    assert!(whole.header("x-tokens").is_some());
+    // Four are left, and the prompt alone is eight.
+    let refused = chat(&gateway, TEAM_A, CALL);
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (403, "insufficient_quota")
+    );
+    assert_eq!(simulator.requests().len(), 2);
+    let long = CALL.replace("hi", &"word ".repeat(30));
+    let too_long = chat(&gateway, TEAM_B, &long);
+    assert_eq!(
+        (too_long.status, too_long.code().as_str()),
+        (429, "request_exceeds_limit")
+    );
+    assert_eq!(too_long.header("retry-after"), None);
+    assert_eq!(simulator.requests().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reservation_holds_what_the_caller_may_get_and_gives_back_the_rest() {
+    let simulator = simulator().await;
+    simulator.set(costing(10, 5));
+    let limit = r#"
+[[token-limit]]
+name = "reserved"
+counter-key = 'subscription.id'
+token-quota = 1000
+token-quota-period = "yearly"
+reserve-completion-tokens = true
+remaining-quota-tokens-header-name = "x-left"
+"#;
+    let gateway = Gateway::start(&config(&simulator.url(), limit));
+    let asking = |tokens: u64, choices: u64| {
+        STREAM.replace(
+            "\"stream\"",
+            &format!("\"max_tokens\":{tokens},\"n\":{choices},\"stream\""),
+        )
+    };
+    let stream = chat(&gateway, TEAM_A, &asking(100, 3));
+    assert_eq!(number(&stream, "x-left"), 1000 - PROMPT - 300);
+    // What it gave back is there again.
+    gateway.wait_for_metric("tollgate_requests_total", &[("status", "200")], 1.0);
+    let spent = 1000 - simulator.bill().total_tokens;
+    let next = chat(&gateway, TEAM_A, &asking(100, 1));
+    assert_eq!(number(&next, "x-left"), spent - PROMPT - 100);
+    gateway.wait_for_metric("tollgate_requests_total", &[("status", "200")], 2.0);
+    let refused = chat(&gateway, TEAM_A, &asking(990, 1));
+    assert_eq!(refused.code(), "insufficient_quota");
+    let never = chat(&gateway, TEAM_A, &asking(1000, 1));
+    assert_eq!(never.code(), "request_exceeds_limit");
+    // A caller that names nothing is held to a guess, which a small limit cuts.
+    let guessed = chat(&gateway, TEAM_B, CALL);
+    assert_eq!(guessed.status, 200, "{guessed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_costs_nothing() {
+    let simulator = simulator().await;
+    let limit = r#"
+[[token-limit]]
+name = "reserved"
+counter-key = 'subscription.id'
+token-quota = 1000
+token-quota-period = "yearly"
+reserve-completion-tokens = true
+remaining-quota-tokens-header-name = "x-left"
+"#;
+    let gateway = Gateway::start(&config(&simulator.url(), limit));
+    for behaviour in [
+        Behaviour::status(400),
+        Behaviour::status(429),
+        Behaviour::status(500),
+        Behaviour::reset(),
+        Behaviour {
+            breakage: Some(Breakage {
+                kind: BreakageKind::Cut,
+                after: None,
+            }),
+            ..Behaviour::default()
+        },
+    ] {
+        simulator.set(behaviour.clone());
+        for body in [CALL, STREAM] {
+            let answer = chat(&gateway, TEAM_A, body);
+            assert!(answer.status >= 400, "{behaviour:?}");
+            assert_eq!(number(&answer, "x-left"), 1000, "{behaviour:?}");
+        }
+    }
+    let unknown = chat(&gateway, TEAM_A, "{");
+    assert_eq!(unknown.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_usage_is_unknown_costs_what_was_counted() {
+    let simulator = simulator().await;
+    let limit = r#"
+[[token-limit]]
+name = "quota"
+counter-key = 'subscription.id'
+token-quota = 1000
+token-quota-period = "yearly"
+remaining-quota-tokens-header-name = "x-left"
+"#;
+    let gateway = Gateway::start(&config(&simulator.url(), limit));
+    simulator.set(Behaviour {
+        content: Content {
+            text: Some("one two three four".into()),
+            no_usage: true,
+            ..Content::default()
+        },
+        breakage: Some(Breakage {
+            kind: BreakageKind::Cut,
+            after: Some(4),
+        }),
+        ..Behaviour::default()
+    });
+    chat(&gateway, TEAM_A, STREAM);
+    let records = [("source", "counted"), ("end", "upstream_cut")];
+    gateway.wait_for_metric("tollgate_usage_records_total", &records, 1.0);
+    let labels = [("subscription_id", "team-a")];
+    let counted = gateway.metric("tollgate_total_tokens_total", &labels);
+    assert!(counted > PROMPT as f64, "{counted}");
+    simulator.set(Behaviour::status(400));
+    let left = number(&chat(&gateway, TEAM_A, CALL), "x-left");
+    assert_eq!(left as f64, 1000.0 - counted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_limits_are_taken_together_or_not_at_all() {
+    let simulator = simulator().await;
+    simulator.set(costing(5, 5));
+    let limits = r#"
+[[token-limit]]
+name = "all"
+counter-key = '"everybody"'
+token-quota = 1000
+token-quota-period = "yearly"
+remaining-quota-tokens-header-name = "x-all"
+[[token-limit]]
+name = "gold"
+when = 'product.id == "gold"'
+counter-key = 'subscription.id'
+token-quota = 15
+token-quota-period = "yearly"
+"#;
+    let with_guard = limits.replace(
+        "product.id ==",
+        "subscription.id == \"team-a\" && product.id ==",
+    );
+    let gateway = Gateway::start(&config(&simulator.url(), &with_guard));
+    assert_eq!(number(&chat(&gateway, TEAM_A, CALL), "x-all"), 990);
+    assert_eq!(number(&chat(&gateway, TEAM_A, CALL), "x-all"), 980);
+    let refused = chat(&gateway, TEAM_A, CALL);
+    assert_eq!(refused.status, 403);
+    assert!(refused.text().contains("`gold`"), "{}", refused.text());
+    assert_eq!(number(&refused, "x-all"), 980);
+    // A stranger to that product meets the other limit alone.
+    assert_eq!(number(&chat(&gateway, TEAM_B, CALL), "x-all"), 970);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_observes_reports_and_never_refuses() {
+    let simulator = simulator().await;
+    simulator.set(costing(20, 20));
+    let limit = r#"
+[[token-limit]]
+name = "watched"
+counter-key = 'subscription.id'
+tokens-per-minute = 10
+mode = "observe"
+"#;
+    let gateway = Gateway::start(&config(&simulator.url(), limit));
+    for _ in 0..3 {
+        assert_eq!(chat(&gateway, TEAM_A, CALL).status, 200);
+    }
+    let watched = [("policy", "watched")];
+    gateway.wait_for_metric("tollgate_would_refuse_total", &watched, 2.0);
+    assert_eq!(gateway.metric("tollgate_refusals_total", &[]), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expression_that_fails_refuses_under_the_limits_name() {
+    let simulator = simulator().await;
+    let limit = r#"
+[[token-limit]]
+name = "by-team"
+counter-key = 'request.headers["x-team"]'
+tokens-per-minute = 10
+"#;
+    let gateway = Gateway::start(&config(&simulator.url(), limit));
+    let refused = chat(&gateway, TEAM_A, CALL);
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (500, "policy_failed")
+    );
+    assert!(refused.text().contains("`by-team`"));
+    let url = format!("{}/v1/chat/completions", gateway.url);
+    let long = "t".repeat(5_000);
+    assert_eq!(
+        http::post(&url, &[TEAM_A, ("x-team", &long)], CALL).status,
+        200
+    );
+    let reading = http::request("GET", &format!("{}/v1/models", gateway.url), &[TEAM_A], b"");
+    assert_eq!(
+        reading.unwrap().status,
+        200,
+        "what only reads meets no limit"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_survive_a_reload() {
+    let simulator = simulator().await;
+    simulator.set(costing(20, 20));
+    let limit = |quota: u64| {
+        let text = format!(
+            "[[token-limit]]\nname = \"kept\"\ncounter-key = 'subscription.id'\ntoken-quota = {quota}\ntoken-quota-period = \"yearly\"\nremaining-quota-tokens-header-name = \"x-left\"\n"
+        );
+        config(&simulator.url(), &text)
+    };
+    let gateway = Gateway::start(&limit(100));
+    assert_eq!(number(&chat(&gateway, TEAM_A, CALL), "x-left"), 60);
+    gateway.rewrite(&limit(200));
+    gateway.signal("HUP");
+    gateway.wait_for_metric("tollgate_config_reloads_total", &[("result", "ok")], 1.0);
+    assert_eq!(number(&chat(&gateway, TEAM_A, CALL), "x-left"), 120);
+}
