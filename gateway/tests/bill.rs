@@ -89,7 +89,8 @@ fn call(number: usize) -> (&'static str, String, String) {
     let tokens = number % 40 + 1;
     let well = format!(r#"{{"content":{{"tokens":{tokens},"prompt-tokens":{PROMPT}}}}}"#);
     let cut = |kind: &str| {
-        let after = number % 6;
+        // A stream that breaks before its first token is tried elsewhere, and costs its caller nothing.
+        let after = number % 6 + 3;
         format!(
             r#"{{"content":{{"tokens":20,"prompt-tokens":{PROMPT}}},"breakage":{{"kind":"{kind}","after":{after}}}}}"#
         )

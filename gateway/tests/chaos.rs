@@ -333,7 +333,7 @@ async fn chaos_costs_nobody_an_answer_and_leaves_nothing_behind() {
         .unwrap();
     let seed = number("TOLLGATE_CHAOS_SEED").unwrap_or(since_1970.as_secs());
     let seconds = number("TOLLGATE_CHAOS_SECONDS").unwrap_or(10);
-    println!("TOLLGATE_CHAOS_SEED={seed} TOLLGATE_CHAOS_SECONDS={seconds}");
+    eprintln!("TOLLGATE_CHAOS_SEED={seed} TOLLGATE_CHAOS_SECONDS={seconds}");
     let mut victims = Vec::new();
     for region in HARMED {
         victims.push(Victim::new(region).await);
@@ -362,7 +362,7 @@ async fn chaos_costs_nobody_an_answer_and_leaves_nothing_behind() {
     for caller in callers {
         caller.await.unwrap();
     }
-    println!(
+    eprintln!(
         "harms: {harms:?}\nanswers: {:?}",
         seen.kinds.lock().unwrap()
     );
@@ -383,7 +383,7 @@ fn check_accounts(gateway: &Gateway, calls: usize) {
     gateway.wait_for_metric("tollgate_usage_records_total", &[], calls as f64);
     let attempts = gateway.metric("tollgate_backend_attempts_total", &[]);
     let retries = gateway.metric("tollgate_retries_total", &[]);
-    println!("{calls} calls, {attempts} attempts, {retries} retries");
+    eprintln!("{calls} calls, {attempts} attempts, {retries} retries");
     assert_eq!(attempts, calls as f64 + retries);
     let status = http::get(&format!("{}/status", gateway.admin_url)).json();
     assert_eq!(status["in_flight"], 0);
@@ -397,7 +397,7 @@ fn check_held(gateway: &Gateway, idle: Held, warm: Held) {
         // The admin listener's answer to the last look may still be closing.
         (held.sockets <= idle.sockets + 1).then_some(())
     });
-    println!("idle {idle:?}, warm {warm:?}, at the end {held:?}");
+    eprintln!("idle {idle:?}, warm {warm:?}, at the end {held:?}");
     // An allocator keeps some of what a burst took.
     let bound = warm.resident_kib + warm.resident_kib / 4 + (16 << 10);
     assert!(held.resident_kib <= bound, "{held:?} after {warm:?}");

@@ -102,7 +102,7 @@ async fn what_the_first_priority_cannot_take_spills_over_in_equal_shares_and_com
         let (counts, next) = calls_while(&mut line, &["first"], answered).await;
         assert!(0 < counts[0], "{minute}: {counts:?}");
         let (counts, next) = calls_while(&mut line, &["second-a", "second-b"], next).await;
-        println!("minute {minute}: {counts:?} spilled over");
+        eprintln!("minute {minute}: {counts:?} spilled over");
         // The call that was refused first has its turn by the first backend's count, not by this pair's.
         assert!(counts[0].abs_diff(counts[1]) <= 2, "{minute}: {counts:?}");
         assert_eq!(

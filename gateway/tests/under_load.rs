@@ -222,7 +222,7 @@ async fn two_hundred_callers_see_nothing_of_a_backend_that_dies_and_asks_for_tim
     for ask in asks() {
         let name = ask.name;
         asks_for_time(&gateway, &load, &first, ask).await;
-        println!("{name}: {} calls", load.told.calls.load(Ordering::Relaxed));
+        eprintln!("{name}: {} calls", load.told.calls.load(Ordering::Relaxed));
     }
     settled(&gateway, &load);
     let began = Instant::now();
@@ -291,7 +291,7 @@ async fn a_retry_storm_stays_within_the_budget() {
     let requests = (callers * calls) as f64;
     let seconds = began.elapsed().as_secs_f64() + 1.0;
     let attempts: usize = simulators.iter().map(|one| one.requests().len()).sum();
-    println!("{attempts} attempts for {requests} requests in {seconds:.1} s");
+    eprintln!("{attempts} attempts for {requests} requests in {seconds:.1} s");
     let retries = attempts as f64 - requests;
     gateway.wait_for_metric("tollgate_retries_total", &[("pool", "chat")], retries);
     // A fifth of the requests, ten a second, and a reserve of a hundred.
