@@ -7,6 +7,7 @@
 
 mod attempt;
 mod attempts;
+mod belonging;
 mod counting;
 mod relay;
 mod verdict;
@@ -131,7 +132,8 @@ impl Exchange<'_> {
             let caller = Some(caller);
             return self.refuse(*denied, Record { caller, ..record }).await;
         }
-        let carried = match passthrough::prepare(self.state, (caller, admitted), call) {
+        let from = (self.arrival.plan.as_ref(), &*self.session);
+        let carried = match passthrough::prepare(self.state, from, (caller, admitted), call) {
             Ok(carried) => carried,
             Err((refusal, caller)) => return self.decline(refusal, Some(caller)).await,
         };

@@ -2,11 +2,13 @@
 //!
 //! The path of a request, in the order in which the files take it:
 //! `proxy` (the one way in and out) -> `stage::admit` (which API, whose key) -> `body` (read, bounded) ->
-//! `stage::admit` again (which model) -> `stage::limit` -> `exchange` (the driver: attempts) -> `stage::select` (by `health`) ->
+//! `stage::admit` again (which model) -> `stage::limit` -> `exchange` (the driver: attempts) -> `stage::select` (by
+//! `affinity` and `health`) ->
 //! `stage::forward` -> `stage::respond` -> `stage::account`. What can't be held in memory goes through
 //! `passthrough`, which drives the same stages from Pingora's own loop.
 
 pub mod admin;
+pub mod affinity;
 pub mod body;
 pub mod clock;
 pub mod command;
@@ -14,6 +16,7 @@ pub mod config;
 pub mod context;
 pub mod exchange;
 pub mod health;
+pub mod holders;
 pub mod limits;
 pub mod memo;
 pub mod metrics;

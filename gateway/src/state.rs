@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::clock;
 use crate::config::plan::Plan;
 use crate::health::Health;
+use crate::holders::Holders;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::reload::LastReload;
@@ -32,6 +33,8 @@ pub struct State {
     pub peers: Peers,
     /// Breakers, turns and retries.
     pub health: Health,
+    /// Which backend holds what.
+    pub holders: Holders,
     /// Counters of token limits.
     pub limits: Limits,
     /// Everything that is counted.
@@ -63,6 +66,7 @@ impl State {
             bodies,
             slots: Slots::default(),
             health: Health::default(),
+            holders: Holders::default(),
             metrics,
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),

@@ -251,7 +251,6 @@ fn the_whole_schema_loads_and_what_is_not_there_yet_is_named() {
         .map(|pending| pending.what.as_str())
         .collect();
     let expected = [
-        "pools.gpt-4o.session-affinity",
         "backends.identified.auth.managed-identity",
         "[[semantic-cache]] \"answers\"",
         "[[semantic-cache]] \"answers-of-a-local-model\"",

@@ -5,6 +5,7 @@
 //! declared, even if its table is wrong, so one mistake isn't reported twice. Features that this version
 //! hasn't are checked as thoroughly as the others and then noted as pending; none is ignored.
 
+mod affinity;
 mod api;
 mod backend;
 mod breaker;
@@ -22,7 +23,7 @@ mod subscription;
 
 use std::sync::Arc;
 
-use filters::auth::Keys;
+use filters::auth::{Digest, Keys};
 use filters::route::ApiPaths;
 use sha2::Digest as _;
 
@@ -56,10 +57,11 @@ pub(super) fn plan(
     };
     let server = server::server(&loader);
     let backends = backend::backends(&loader);
-    let pools = pool::pools(&loader, &backends);
-    let apis = api::apis(&loader, &pools);
     let products = api::products(&loader);
     let subscriptions = subscription::subscriptions(&loader, &products);
+    let digests: Vec<Digest> = subscriptions.keys.iter().map(|key| key.digest).collect();
+    let pools = pool::pools(&loader, &backends, &digests);
+    let apis = api::apis(&loader, &pools);
     let redis = records::redis(&loader);
     let token_limits = limit::token_limits(&loader);
     let token_metrics = policy::token_metrics(&loader);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use filters::auth::Keys;
+use filters::balance::affinity::Cookies;
 use filters::dimensions::Dimension;
 use filters::expression::Expression;
 use filters::limit::reservation::Mode;
@@ -303,8 +304,17 @@ pub struct Pool {
     pub balance: balance::Pool,
     /// What follows an attempt that fails.
     pub retry: retry::Rule,
-    /// The name of the cookie that keeps a caller with a member; `None`: nothing does.
-    pub session_affinity: Option<String>,
+    /// What keeps a caller with a member; `None`: nothing does.
+    pub session_affinity: Option<SessionAffinity>,
+}
+
+/// `session-affinity` of a pool.
+#[derive(Debug)]
+pub struct SessionAffinity {
+    /// The cookie's name.
+    pub cookie: String,
+    /// Its value for each member, by the place in `members`.
+    pub signed: Cookies,
 }
 
 /// One entry of `members`.

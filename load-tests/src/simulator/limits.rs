@@ -49,12 +49,15 @@ impl Standing {
         self.allowance.requests.unwrap_or(UNLIMITED_REQUESTS)
     }
 
+    /// Where nothing is limited nothing is used up, or a long run would be told to go elsewhere.
     pub(crate) fn remaining_tokens(&self) -> u64 {
-        self.limit_tokens().saturating_sub(self.window.tokens)
+        let left = |limit: u64| limit.saturating_sub(self.window.tokens);
+        self.allowance.tokens.map_or(UNLIMITED_TOKENS, left)
     }
 
     pub(crate) fn remaining_requests(&self) -> u64 {
-        self.limit_requests().saturating_sub(self.window.requests)
+        let left = |limit: u64| limit.saturating_sub(self.window.requests);
+        self.allowance.requests.map_or(UNLIMITED_REQUESTS, left)
     }
 }
 
