@@ -16,6 +16,7 @@ pub mod limit;
 pub mod outcome;
 pub mod pattern;
 pub mod price;
+pub mod record;
 pub mod refusal;
 pub mod request;
 pub mod retry;
