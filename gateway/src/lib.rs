@@ -3,7 +3,7 @@
 //! The path of a request, in the order in which the files take it:
 //! `proxy` (the one way in and out) -> `stage::admit` (which API, whose key) -> `body` (read, bounded) ->
 //! `stage::admit` again (which model) -> `stage::limit` -> `exchange` (the driver: attempts) -> `stage::select` (by `health`) ->
-//! `stage::forward` -> `stage::respond` -> `stage::account`. What can't be held in memory goes through
+//! `stage::forward` -> `stage::respond` -> `stage::account` -> `usage_log`. What can't be held in memory goes through
 //! `passthrough`, which drives the same stages from Pingora's own loop.
 
 pub mod admin;
@@ -27,3 +27,4 @@ pub mod stage;
 pub mod state;
 pub mod store;
 pub mod upstream;
+pub mod usage_log;
