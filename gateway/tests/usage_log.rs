@@ -106,6 +106,7 @@ async fn every_call_that_reached_a_subscription_has_one_line_and_sums_are_the_bi
         ("refused", "none")
     );
     assert_eq!((refused.usage.total, refused.served.attempts), (0, 0));
+    assert_eq!(refused.asked.model, "o3");
     assert!(
         !text.contains(KEY) && !text.contains("Hello there"),
         "{text}"

@@ -19,7 +19,7 @@ const COLUMNS: u64 = 180;
 const BELOW: u64 = 28;
 const ABOVE: u64 = 18;
 /// Longer names are cut; the tooltip has all of it.
-const NAME_CHARACTERS: usize = 44;
+const NAME_CHARACTERS: usize = 40;
 
 /// Bars from the left, one a line.
 pub(super) fn bars(marks: &[Mark], out: &mut dyn Write) -> io::Result<()> {
