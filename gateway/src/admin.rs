@@ -138,6 +138,9 @@ fn metrics(state: &State) -> String {
         let errors = operations.map(|operation| (operation.label(), health.errors(operation)));
         state.metrics.redis(health.is_up(), errors);
     }
+    if let Some(log) = &state.usage_log {
+        state.metrics.usage_log_dropped(log.dropped());
+    }
     state.metrics.render(state.bodies.held_bytes())
 }
 

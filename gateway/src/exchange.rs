@@ -250,6 +250,9 @@ impl Exchange<'_> {
         record.status = sent.unwrap_or(reply::CLIENT_GONE);
         record.refusal = Some(refusal.code());
         record.policy = refusal.policy().unwrap_or_default().to_owned();
+        if let Some(model) = refusal.model() {
+            record.model = model.to_owned();
+        }
         Served::Answered {
             record: Box::new(record),
             abort,

@@ -19,6 +19,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::reload::LastReload;
 use crate::upstream::peers::Peers;
+use crate::usage_log::UsageLog;
 
 /// Shared by all requests.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub struct State {
     pub holders: Holders,
     /// Counters of token limits.
     pub limits: Limits,
+    /// Where usage is written down, if it is.
+    pub usage_log: Option<UsageLog>,
     /// Everything that is counted.
     pub metrics: Metrics,
     /// Set when the process was told to stop.
@@ -54,11 +57,14 @@ impl State {
     /// State for a plan, with nothing counted yet.
     ///
     /// # Errors
-    /// As [`Limits::new`].
+    /// As [`Limits::new`] and [`UsageLog::start`].
     pub fn new(plan: Plan, metrics: Metrics) -> Result<Self, String> {
         let bodies = Arc::new(Budget::new(plan.server.max_buffered_bodies_bytes));
         let id_seed = seed();
         let replica = format!("{}-{id_seed:016x}", std::process::id());
+        let usage_log = plan.usage_log.as_ref().map(UsageLog::start).transpose();
+        let usage_log =
+            usage_log.map_err(|error| format!("no thread for the usage log: {error}"))?;
         Ok(State {
             limits: Limits::new(&plan, replica)?,
             peers: Peers::new(&plan),
@@ -67,6 +73,7 @@ impl State {
             slots: Slots::default(),
             health: Health::default(),
             holders: Holders::default(),
+            usage_log,
             metrics,
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
@@ -75,6 +82,13 @@ impl State {
             request_ids: AtomicU64::new(1),
             id_seed,
         })
+    }
+
+    /// Writes down what isn't yet, at the end of the process. Blocks for some seconds at most.
+    pub fn close_usage_log(&self) {
+        if let Some(log) = &self.usage_log {
+            log.close();
+        }
     }
 
     /// Counts a request as in flight until the guard is dropped.

@@ -112,7 +112,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
             "[jwt]\nissuer = \"https://login\"\naudience = \"a\"\nsubscription = 'jwt.appid'\n",
             "[jwt]",
         ),
-        ("[usage-log]\ndirectory = \"/tmp\"\n", "[usage-log]"),
         ("[access-log]\nfile = \"-\"\n", "[access-log]"),
         ("[message-log]\ndirectory = \"/tmp\"\n", "[message-log]"),
         ("[otlp]\nendpoint = \"http://127.0.0.1:4317\"\n", "[otlp]"),

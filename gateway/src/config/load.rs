@@ -15,6 +15,7 @@ mod limit;
 mod names;
 mod policy;
 mod pool;
+pub(super) mod prices;
 mod records;
 mod secrets;
 mod server;
@@ -65,6 +66,8 @@ pub(super) fn plan(
     let redis = records::redis(&loader);
     let token_limits = limit::token_limits(&loader);
     let token_metrics = policy::token_metrics(&loader);
+    let usage_log = records::usage_log(&loader);
+    let prices = records::prices(&loader);
     policy::check_pending(&loader);
     records::check_pending(&loader);
     names::warn_of_unused(&loader);
@@ -90,6 +93,8 @@ pub(super) fn plan(
         redis,
         token_limits,
         token_metrics,
+        usage_log,
+        prices,
         warnings: warnings(source, findings),
         pending: findings
             .pending_features()

@@ -17,6 +17,7 @@ use filters::expression::Expression;
 use filters::limit::reservation::Mode;
 use filters::limit::{Limit, OnRedisError};
 use filters::pattern::Pattern;
+use filters::price::PriceList;
 use filters::route::{ApiPaths, Schema};
 use filters::{balance, breaker, retry};
 
@@ -59,6 +60,10 @@ pub struct Plan {
     pub token_limits: Vec<Arc<TokenLimit>>,
     /// The token metrics, in file order.
     pub token_metrics: Vec<Arc<TokenMetric>>,
+    /// Where usage is written down; `None`: nowhere.
+    pub usage_log: Option<UsageLog>,
+    /// What tokens cost; `None`: nothing has a price.
+    pub prices: Option<Arc<PriceList>>,
     /// What `check` warns of and `run` logs once (literal secrets, ...), in file order.
     pub warnings: Vec<String>,
     /// What this version doesn't do yet, in file order. `run` refuses a plan where this isn't empty.
@@ -380,4 +385,11 @@ pub struct TokenMetric {
     pub dimensions: Vec<Dimension>,
     /// Beyond it new label sets fall into `other`.
     pub max_series: usize,
+}
+
+/// `[usage-log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageLog {
+    /// Where its files go; made where it isn't there.
+    pub directory: PathBuf,
 }
