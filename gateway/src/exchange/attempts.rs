@@ -13,7 +13,7 @@ use filters::units::Tokens;
 use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 
-use super::attempt::{self, Reached};
+use super::attempt::{self, Missed, Reached};
 use super::relay::{Relay, Relayed};
 use super::{Exchange, Served, Understood, counting, verdict};
 use crate::affinity;
@@ -167,20 +167,25 @@ impl<'a, 'u> Attempts<'a, 'u> {
             backend,
             (&self.understood.body.bytes, self.understood.facts.as_ref()),
         );
-        let head = self.head(backend, &outgoing).map_err(|error| {
-            tracing::error!(error = %Fault(&error), "a request's head couldn't be made");
-            Unreached::Failed(Failure::Connect)
-        })?;
-        let connector = self.exchange.connector;
-        let peers = &self.exchange.state.peers;
-        let reached = tokio::select! {
-            biased;
-            reached = attempt::attempt(connector, peers, backend, &head, &outgoing) => reached,
-            _ = self.exchange.session.read_body_or_idle(true) => return Err(Unreached::Gone),
-        };
-        match reached {
-            Ok(reached) => Ok((reached, outgoing)),
-            Err(failure) => Err(Unreached::Failed(failure)),
+        let mut fresh = false;
+        loop {
+            // Made for each connection: it is consumed by being sent, and a copy would cost as much.
+            let head = self.head(backend, &outgoing).map_err(|error| {
+                tracing::error!(error = %Fault(&error), "a request's head couldn't be made");
+                Unreached::Failed(Failure::Connect)
+            })?;
+            let connector = self.exchange.connector;
+            let peers = &self.exchange.state.peers;
+            let reached = tokio::select! {
+                biased;
+                reached = attempt::attempt(connector, peers, backend, (head, &outgoing), fresh) => reached,
+                _ = self.exchange.session.read_body_or_idle(true) => return Err(Unreached::Gone),
+            };
+            match reached {
+                Ok(reached) => return Ok((reached, outgoing)),
+                Err(Missed::Stale) => fresh = true,
+                Err(Missed::Failed(failure)) => return Err(Unreached::Failed(failure)),
+            }
         }
     }
 
