@@ -17,7 +17,9 @@ check: ## form and lints only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-bench: ## CPU time and latency beside a bare proxy and nginx, in one run
+bench: ## counting tokens and deciding limits; then CPU time and latency beside a bare proxy and nginx
+	cargo bench -p filters --bench tokens --bench limit
+	cargo bench -p gateway --bench limits
 	cargo run --release -p load-tests --bin bench
 
 conf: ## loads every file in conf/, the wrong ones too: each must give its exact message

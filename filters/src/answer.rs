@@ -36,6 +36,7 @@ pub struct StreamMeter {
     shape: Shape,
     usage: Option<Usage>,
     model: Option<String>,
+    id: Option<String>,
     has_ended: bool,
     opening: Opening,
     error: Option<u16>,
@@ -50,6 +51,7 @@ impl StreamMeter {
             shape,
             usage: None,
             model: None,
+            id: None,
             has_ended: false,
             opening: Opening::Silent,
             error: None,
@@ -86,6 +88,11 @@ impl StreamMeter {
     /// The first model that was named.
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
+    }
+
+    /// The id of the response that is streamed, from its first event on; other operations have none that is kept.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 
     /// Whether the stream said its end: by `[DONE]`, a terminal event, an error, or a finish reason for every choice
@@ -166,6 +173,10 @@ impl StreamMeter {
             let named = models.into_iter().flatten().find(|model| !model.is_empty());
             self.model = named.map(|model| model.clone().into_owned());
         }
+        if self.id.is_none() {
+            let id = chunk.response.id.as_deref();
+            self.id = id.filter(|id| !id.is_empty()).map(str::to_owned);
+        }
     }
 
     fn take_texts(&mut self, chunk: &Chunk<'_>) -> bool {
@@ -207,6 +218,8 @@ pub struct Answer {
     pub usage: Option<Usage>,
     /// The model that it names, unless the name is empty.
     pub model: Option<String>,
+    /// The id of what it made, where a backend may hold that: not of chats, completions and embeddings.
+    pub id: Option<String>,
 }
 
 /// Reads an answer that wasn't streamed, in one pass. Tells nothing of a body that isn't a JSON object. Of one that can't
@@ -218,22 +231,35 @@ pub fn read_body(shape: Shape, body: &[u8]) -> Answer {
     let Ok(report) = serde_json::from_slice::<Report<'_>>(body) else {
         return Answer {
             usage: read_tail(body),
-            model: None,
+            ..Answer::default()
         };
     };
-    let (usage, model) = match shape {
-        Shape::Chat | Shape::Completions | Shape::Embeddings | Shape::Responses => {
-            (report.usage, report.model)
-        }
+    let (usage, model, id) = match shape {
+        Shape::Chat | Shape::Completions | Shape::Embeddings => (report.usage, report.model, None),
+        Shape::Responses => (report.usage, report.model, report.id),
         Shape::Other => (
             report.usage.or(report.response.usage),
             report.model.or(report.response.model),
+            report.id,
         ),
     };
+    let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned).filter(|it| !it.is_empty());
     Answer {
         usage,
-        model: model.map(Cow::into_owned).filter(|model| !model.is_empty()),
+        model: owned(model),
+        id: owned(id),
     }
+}
+
+/// Finds the id in the first bytes of a JSON answer that is too large to hold: every provider writes it first.
+pub fn read_id(head: &[u8]) -> Option<String> {
+    let object = head.trim_ascii_start().strip_prefix(b"{")?;
+    let value = object.trim_ascii_start().strip_prefix(b"\"id\"")?;
+    let text = value.trim_ascii_start().strip_prefix(b":")?;
+    let text = text.trim_ascii_start().strip_prefix(b"\"")?;
+    let id = &text[..memchr::memchr(b'"', text)?];
+    let id = std::str::from_utf8(id).ok()?;
+    (!id.is_empty() && !id.contains('\\')).then(|| id.to_owned())
 }
 
 /// Finds the usage in the last bytes of a JSON answer that is too large to hold: under the last key `usage` that has one.
@@ -255,6 +281,8 @@ pub fn read_tail(tail: &[u8]) -> Option<Usage> {
 #[serde(default)]
 struct Report<'a> {
     #[serde(borrow, deserialize_with = "lenient::text")]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "lenient::text")]
     model: Option<Cow<'a, str>>,
     #[serde(deserialize_with = "usage::reported")]
     usage: Option<Usage>,
@@ -266,6 +294,8 @@ struct Report<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Inner<'a> {
+    #[serde(borrow, deserialize_with = "lenient::text")]
+    id: Option<Cow<'a, str>>,
     #[serde(borrow, deserialize_with = "lenient::text")]
     model: Option<Cow<'a, str>>,
     #[serde(deserialize_with = "usage::reported")]
@@ -539,6 +569,36 @@ mod tests {
                 Answer::default(),
                 "{nothing}"
             );
+        }
+    }
+
+    #[test]
+    fn the_id_of_what_was_made_is_read_from_bodies_streams_and_heads() {
+        let body = br#"{"id":"resp_1","object":"response","model":"m"}"#;
+        for (shape, id) in [
+            (Shape::Responses, Some("resp_1")),
+            (Shape::Other, Some("resp_1")),
+            (Shape::Chat, None),
+        ] {
+            assert_eq!(read_body(shape, body).id.as_deref(), id, "{shape:?}");
+        }
+        let created = r#"{"type":"response.created","response":{"id":"resp_1"}}"#;
+        let later = r#"{"type":"response.completed","response":{"id":"resp_2"}}"#;
+        let (meter, _) = read_all(Shape::Responses, &[created, later]);
+        assert_eq!(meter.id(), Some("resp_1"));
+        let id = |head: &str| read_id(head.as_bytes());
+        assert_eq!(
+            id(" {\n \"id\" : \"resp_1\", \"out").as_deref(),
+            Some("resp_1")
+        );
+        for nothing in [
+            "",
+            "{\"id\":7}",
+            "{\"a\":1,\"id\":\"x\"}",
+            "{\"id\":\"x",
+            "{\"id\":\"\"}",
+        ] {
+            assert_eq!(id(nothing), None, "{nothing}");
         }
     }
 

@@ -3,7 +3,8 @@
 //! Reading order: `route` (which API, which operation) -> `auth` (whose key) -> `request` (what the body
 //! asks) -> `pattern` (which model) -> `balance` (which backend of the pool) -> `outcome`, `status`,
 //! `retry_after` (how an attempt ended) -> `breaker` (whether the backend is left alone) -> `retry` (what
-//! follows) -> `sse`, `usage`, `answer` (what came back) -> `dimensions` (under which labels it counts).
+//! follows) -> `sse`, `usage`, `answer` (what came back) -> `dimensions` (under which labels it counts) ->
+//! `record` (what is written down of it) -> `price` (what it cost).
 
 pub mod answer;
 pub mod auth;
@@ -14,6 +15,8 @@ pub mod expression;
 pub mod limit;
 pub mod outcome;
 pub mod pattern;
+pub mod price;
+pub mod record;
 pub mod refusal;
 pub mod request;
 pub mod retry;

@@ -83,6 +83,14 @@ impl std::error::Error for PatternError {}
 /// The value whose pattern says most about `name`: an exact one, else the one with the longest
 /// literal part, else the first in order.
 pub fn best<'a, T>(patterns: &'a [(Pattern, T)], name: &str) -> Option<&'a T> {
+    best_of(patterns.iter(), name)
+}
+
+/// As [`best`], of some of a list.
+pub fn best_of<'a, T: 'a>(
+    patterns: impl Iterator<Item = &'a (Pattern, T)>,
+    name: &str,
+) -> Option<&'a T> {
     let mut found: Option<(usize, &'a T)> = None;
     for (pattern, value) in patterns {
         if !pattern.matches(name) {

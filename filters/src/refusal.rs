@@ -145,6 +145,30 @@ impl Refusal {
         }
     }
 
+    /// The model that was asked for, as the caller named it, where that is what is refused.
+    pub fn model(&self) -> Option<&str> {
+        match self {
+            Self::ModelNotAllowed { model } | Self::UnknownModel { model } => Some(model),
+            Self::NoApi
+            | Self::NoOperation
+            | Self::MissingKey
+            | Self::InvalidKey
+            | Self::SuspendedKey
+            | Self::InvalidBody { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::BodyTooSlow
+            | Self::RateLimitExceeded { .. }
+            | Self::RequestExceedsLimit { .. }
+            | Self::QuotaExceeded { .. }
+            | Self::BackendsThrottled { .. }
+            | Self::NoBackendAvailable { .. }
+            | Self::BackendTimeout
+            | Self::Overloaded { .. }
+            | Self::BadRequest { .. }
+            | Self::PolicyFailed { .. } => None,
+        }
+    }
+
     /// What the caller reads: what happened, and what to do.
     pub fn message(&self) -> String {
         match self {

@@ -39,6 +39,8 @@ pub struct BodyFacts {
     pub choices: u64,
     /// The response that this one goes on from.
     pub previous_response_id: Option<String>,
+    /// The conversation that it is a part of, named by its id or as an object with an `id`.
+    pub conversation_id: Option<String>,
     model_edit: ModelEdit,
     usage_edit: Option<UsageEdit>,
 }

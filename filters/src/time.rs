@@ -4,6 +4,8 @@
 //! Policy takes `now` as an argument, so every decision can be tested at any moment without waiting.
 //! Nothing here asks what time it is.
 
+pub mod calendar;
+
 /// Nanoseconds on a clock that never goes back; only differences mean anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
@@ -48,6 +50,27 @@ impl UnixTime {
     /// Seconds from `earlier` until this moment; 0 if `earlier` is later.
     pub const fn seconds_since(self, earlier: UnixTime) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Whole milliseconds since 1970-01-01 00:00 UTC, as records of what happened bear them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMillis(u64);
+
+impl UnixMillis {
+    /// The moment `millis` after 1970-01-01 00:00 UTC.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since 1970-01-01 00:00 UTC.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The second that it is in.
+    pub const fn second(self) -> UnixTime {
+        UnixTime::from_seconds(self.0 / 1_000)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Counts tokens where nobody else tells: before a call, and when an answer brings no usage.
 //!
 //! Reading order: `segment` (why no text can hurt a tokenizer), `encoding` (which tokenizer), `json` (the body),
-//! `chat`, `responses`, `plain` (what a request says), `conversation` (what that costs), `tools`, `image`, `audio`.
+//! `chat`, `responses`, `plain` (what a request says), `conversation` (what that costs), `tools`, `image`, `audio`;
+//! `bound` and `memo` say when nothing needs to be counted.
 //!
 //! A backend's own usage is the truth and is always preferred; what is counted here is recorded as
 //! counted. Plain text counts exactly. What a provider adds around it was found by measuring real
@@ -11,11 +12,13 @@
 
 mod audio;
 mod base64_head;
+mod bound;
 mod chat;
 mod conversation;
 mod encoding;
 mod image;
 mod json;
+mod memo;
 mod plain;
 mod responses;
 mod segment;
@@ -23,7 +26,11 @@ mod tools;
 
 use crate::route::Shape;
 
+use json::Unread;
+
+pub use bound::most;
 pub use encoding::{Encoding, Family, Resolved, encoding_of};
+pub use memo::{Forgetful, Memo};
 
 /// Reads the tables of the encodings of all models that are served: about 200 ms of one core and 36 MiB.
 ///
@@ -62,21 +69,41 @@ pub struct Estimate {
 
 /// Prompt tokens of a request of `shape` to `model`. `None`: not JSON, or not a request of that shape.
 ///
-/// Linear in the body; memory is about the body's size once more, three times for lists of numbers.
+/// Linear in the body. Memory is the body's size at most three times, and at most 30 MB where it is made of
+/// tiny values. A body of more than half a million values isn't looked into: its bytes stand for its tokens.
 /// Over 64 KiB of text takes milliseconds: count those on a thread that may block.
 pub fn prompt(model: &str, shape: Shape, body: &[u8]) -> Option<Estimate> {
-    let node = json::parse(body)?;
+    prompt_with(&Forgetful, model, shape, body)
+}
+
+/// The same as [`prompt`], without counting again what `memo` remembers.
+pub fn prompt_with<M: Memo>(memo: &M, model: &str, shape: Shape, body: &[u8]) -> Option<Estimate> {
+    let node = match (json::parse(body), shape) {
+        (Ok(node), _) => node,
+        (Err(Unread::NotJson), _) | (Err(Unread::TooMany), Shape::Other) => return None,
+        (Err(Unread::TooMany), _) => return Some(bound::unread(body.len())),
+    };
     match shape {
         Shape::Chat => {
             let conversation = chat::conversation(&node)?;
-            Some(conversation::estimate(model, &conversation, body.len()))
+            Some(conversation::estimate(
+                memo,
+                model,
+                &conversation,
+                body.len(),
+            ))
         }
         Shape::Responses => {
             let conversation = responses::conversation(&node)?;
-            Some(conversation::estimate(model, &conversation, body.len()))
+            Some(conversation::estimate(
+                memo,
+                model,
+                &conversation,
+                body.len(),
+            ))
         }
-        Shape::Completions => plain::completions(model, &node),
-        Shape::Embeddings => plain::embeddings(model, &node),
+        Shape::Completions => plain::completions(memo, model, &node),
+        Shape::Embeddings => plain::embeddings(memo, model, &node),
         Shape::Other => None,
     }
 }

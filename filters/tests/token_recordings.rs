@@ -14,9 +14,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use filters::route::Shape;
-use filters::tokens::{Encoding, completion, prompt};
+use filters::tokens::{Encoding, completion, most, prompt, prompt_with};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+#[path = "tokens/seen.rs"]
+mod seen;
+
+use seen::Seen;
 
 fn recordings(file: &str) -> Option<String> {
     let Some(folder) = std::env::var_os("TOLLGATE_RECORDINGS") else {
@@ -110,6 +115,38 @@ fn every_row_of_the_oracle_is_equal() {
     println!("oracle: {} of {total} rows equal", total - wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(total > 1000);
+}
+
+#[test]
+fn every_row_of_the_oracle_is_equal_when_seen_before() {
+    let Some(rows) = recordings("token_oracle.jsonl") else {
+        return;
+    };
+    let memo = Seen::default();
+    let mut total = 0;
+    for line in rows.lines() {
+        let row: OracleRow = serde_json::from_str(line).unwrap();
+        let model = match (row.encoding.as_str(), row.mode.as_str()) {
+            ("o200k_base" | "o200k_harmony", "ordinary") => "gpt-4o",
+            ("cl100k_base", "ordinary") => "text-embedding-3-small",
+            _ => continue,
+        };
+        let body = serde_json::json!({ "input": row.text }).to_string();
+        for _ in 0..2 {
+            let estimate = prompt_with(&memo, model, Shape::Embeddings, body.as_bytes()).unwrap();
+            assert_eq!(
+                estimate.tokens, row.count,
+                "{}: {:?}",
+                row.encoding, row.text
+            );
+        }
+        total += 1;
+    }
+    println!(
+        "{total} rows, {} of their texts were worth remembering",
+        memo.len()
+    );
+    assert!(total > 900 && memo.len() > 100);
 }
 
 // ---- reported usages
@@ -277,6 +314,34 @@ struct Row {
     others: Errors,
 }
 
+type Table = BTreeMap<(String, String, String), Row>;
+
+/// The table of `docs/counting-tokens.md`: a row for what a request has that is hardest to count.
+fn print_by_kind(table: &Table) {
+    let mut kinds: BTreeMap<(&str, &str), Errors> = BTreeMap::new();
+    for ((api, _, kind), row) in table {
+        let hardest = [
+            "hidden text",
+            "file",
+            "audio",
+            "images by link",
+            "images",
+            "schema",
+            "calls",
+            "tools",
+        ]
+        .into_iter()
+        .find(|part| kind.contains(part))
+        .unwrap_or("text");
+        let errors = kinds.entry((api, hardest)).or_default();
+        errors.0.extend(row.ours.0.iter().chain(&row.others.0));
+    }
+    println!("{:<40}  n  exact   <=2%   <=5%  worst", "");
+    for ((api, kind), errors) in kinds {
+        println!("{:<36} {}", format!("{api} {kind}"), errors.line());
+    }
+}
+
 #[test]
 fn prompts_are_estimated_at_least_as_well_as_by_the_reference() {
     let Some(rows) = recordings("usage_pairs.jsonl") else {
@@ -284,7 +349,7 @@ fn prompts_are_estimated_at_least_as_well_as_by_the_reference() {
     };
     let verbose = std::env::var("TOLLGATE_VERBOSE").unwrap_or_default();
     println!();
-    let mut table: BTreeMap<(String, String, String), Row> = BTreeMap::new();
+    let mut table = Table::new();
     for line in rows.lines() {
         let row: UsageRow = serde_json::from_str(line).unwrap();
         let Some(truth) = row.prompt_tokens.filter(|tokens| *tokens > 0) else {
@@ -327,6 +392,7 @@ fn prompts_are_estimated_at_least_as_well_as_by_the_reference() {
             row.others.line()
         );
     }
+    print_by_kind(&table);
     for (name, row) in table.iter().filter(|(_, row)| !row.ours.0.is_empty()) {
         for percent in [0, 2, 5] {
             let (ours, reference) = (row.ours.share(percent), row.reference.share(percent));
@@ -342,6 +408,40 @@ fn prompts_are_estimated_at_least_as_well_as_by_the_reference() {
         "text".to_owned(),
     )];
     assert!(text.ours.share(0) >= 99.8);
+}
+
+#[test]
+fn no_recorded_request_passes_its_bound_or_changes_when_seen_before() {
+    let Some(rows) = recordings("usage_pairs.jsonl") else {
+        return;
+    };
+    let memo = Seen::default();
+    let (mut bounded, mut told) = (0, 0);
+    for line in rows.lines() {
+        let row: UsageRow = serde_json::from_str(line).unwrap();
+        let body = row.body();
+        let estimate = prompt(row.model(), row.shape(), body.as_bytes());
+        for _ in 0..2 {
+            let again = prompt_with(&memo, row.model(), row.shape(), body.as_bytes());
+            assert_eq!(again, estimate, "{}", row.id);
+        }
+        let tokens = estimate.map_or(0, |estimate| estimate.tokens);
+        if let Some(most) = most(row.shape(), body.as_bytes()) {
+            assert!(tokens <= most, "{}: {tokens} of {most}", row.id);
+            // Nor does the bound that the estimator is held to change what is estimated.
+            assert!(
+                tokens * 10 <= (body.len() as u64 + 128) * 9,
+                "{}: {tokens} of {most}",
+                row.id
+            );
+            bounded += 1;
+            // What the backend billed is bounded as well, where all of it was in the request.
+            let hidden = ["hidden text", "file"].contains(&row.kind().as_str());
+            told += u64::from(!hidden && row.prompt_tokens.is_some_and(|truth| truth <= most));
+        }
+    }
+    println!("bounded by their bytes: {bounded}; billed within the bound: {told}");
+    assert!(bounded > 600);
 }
 
 /// Texts of an answer: contents, then names and arguments of calls.

@@ -9,8 +9,13 @@
 )]
 
 use filters::route::Shape;
-use filters::tokens::{Encoding, completion, prompt};
+use filters::tokens::{Encoding, completion, most, prompt, prompt_with};
 use proptest::prelude::*;
+
+#[path = "tokens/seen.rs"]
+mod seen;
+
+use seen::Seen;
 
 // ---- the fast crate against the reference
 
@@ -367,6 +372,104 @@ proptest! {
             prompt(model, shape, body.to_string().as_bytes());
         }
     }
+
+    #[test]
+    fn no_estimate_passes_the_bound_by_bytes(body in json(), model in prop::sample::select(&["gpt-4o", "gpt-4", "gpt-5-mini", "o3", "davinci", "?"][..]), spaces in any::<bool>()) {
+        let body = if spaces { serde_json::to_string_pretty(&body).unwrap() } else { body.to_string() };
+        for shape in SHAPES {
+            let estimate = prompt(model, shape, body.as_bytes()).map_or(0, |estimate| estimate.tokens);
+            let most = most(shape, body.as_bytes());
+            prop_assert!(most.is_none_or(|most| estimate <= most), "{:?}: {} of {:?}", shape, estimate, most);
+        }
+    }
+
+    #[test]
+    fn a_memo_changes_no_estimate(body in json(), text in text(), model in prop::sample::select(&["gpt-4o", "gpt-4", "o3"][..])) {
+        let body = body.to_string().replace("\"user\"", &serde_json::to_string(&text.repeat(3)).unwrap());
+        let memo = Seen::default();
+        for shape in SHAPES {
+            let expected = prompt(model, shape, body.as_bytes());
+            for _ in 0..2 {
+                prop_assert_eq!(prompt_with(&memo, model, shape, body.as_bytes()), expected);
+            }
+        }
+    }
+}
+
+/// Texts of one to a hundred bytes, as a chat writes them.
+fn chats() -> impl Strategy<Value = (String, bool)> {
+    let part = |index: usize, text: &str| {
+        match index {
+        0 => format!(r#"{{"role":"user","content":{text}}}"#),
+        1 => format!(r#"{{"role":"assistant","content":null,"tool_calls":[{{"id":"a","function":{{"name":"f","arguments":{text}}}}},{{}}]}}"#),
+        2 => r#"{"role":"tool","tool_call_id":"a","content":""}"#.to_owned(),
+        3 => "{}".to_owned(),
+        4 => "1e15".to_owned(),
+        5 => format!(r#"{{"role":"developer","name":{text},"function_call":{{}}}}"#),
+        6 => format!(r#"{{"role":"user","content":[{{"type":"text","text":{text}}}]}}"#),
+        7 => r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x"}}]}"#.to_owned(),
+        8 => r#"{"role":"user","content":[{"type":"\u0069mage_url"}]}"#.to_owned(),
+        _ => r#"{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"UklGRgAAAABXQVZFZm10IBAAAAABAAEAAQAAAAEAAAA="}}]}"#.to_owned(),
+    }
+    };
+    let tools = prop::sample::select(
+        &[
+            "",
+            r#","tools":[1,1,1,{}]"#,
+            r#","functions":[{},{},{"name":"f"}],"function_call":{"name":"f"}"#,
+            r##","tools":[{"function":{"parameters":{"properties":{"a":{"$ref":"#/d/a"},"b":{"$ref":"#/d/a"}},"$defs":{"a":{"properties":{"a":{"$ref":"#/d/a"},"b":{"$ref":"#/d/a"}}}}}}}]"##,
+            r#","tools":[{"function":{"parameters":{"properties":{"a":{"description":"very much to be said","type":["null","null","null","null","null","null","null"],"enum":null}}}}}]"#,
+            r#","tools":[{"function":{"parameters":{"properties":{"a":{"enum":[1e15,1e15,1e15,1e15,1e15,1e15,1e15,1e15,1e15]}}}}}]"#,
+            r#","response_format":{"type":"json_schema","json_schema":{"schema":[1e15,-0,1e15,1e15,1e15,1e15,1e15,1e15,1e15,1e15,1e15,1e15,1e15,1e15]}}"#,
+        ][..],
+    );
+    let messages = prop::collection::vec((0_usize..10, any::<String>()), 0..20);
+    (messages, tools).prop_map(move |(messages, tools)| {
+        let has_media = messages.iter().any(|(index, _)| *index >= 7);
+        let messages: Vec<String> = messages
+            .iter()
+            .map(|(index, text)| part(*index, &serde_json::to_string(text).unwrap()))
+            .collect();
+        let body = format!(r#"{{"messages":[{}]{tools}}}"#, messages.join(","));
+        (body, has_media)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_chat_passes_the_bound_by_bytes((body, has_media) in chats(), model in prop::sample::select(&["gpt-4o", "gpt-4", "gpt-5", "o3"][..])) {
+        let estimate = prompt(model, Shape::Chat, body.as_bytes()).unwrap();
+        match most(Shape::Chat, body.as_bytes()) {
+            Some(most) => prop_assert!(estimate.tokens <= most, "{} of {}", estimate.tokens, most),
+            None => prop_assert!(has_media),
+        }
+    }
+}
+
+#[test]
+fn a_body_of_more_values_than_are_read_counts_by_its_bytes() {
+    let body = format!(r#"{{"messages":[{}1]}}"#, "1,".repeat(600_000));
+    let estimate = prompt("gpt-4o", Shape::Chat, body.as_bytes()).unwrap();
+    assert_eq!(estimate.tokens, body.len() as u64);
+    assert!(!estimate.certain);
+    assert_eq!(prompt("gpt-4o", Shape::Other, body.as_bytes()), None);
+}
+
+#[test]
+fn a_name_that_many_messages_answer_is_counted_as_often() {
+    let answers = |count: usize| {
+        let answer = r#",{"role":"tool","tool_call_id":"a","content":"x"}"#.repeat(count);
+        let call = r#"{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"look_it_up","arguments":"{}"}}]}"#;
+        tokens(
+            "gpt-4o",
+            Shape::Chat,
+            &format!(r#"{{"messages":[{call}{answer}]}}"#),
+        )
+    };
+    let one = 3 + 1 + 1 + 1 + Encoding::O200k.count("look_it_up");
+    assert_eq!(answers(3) - answers(1), 2 * one);
 }
 
 #[test]
@@ -440,6 +543,13 @@ fn a_megabyte_made_to_be_slow_is_counted_soon() {
             ))
         ),
         format!(r#"{{"messages":[{{{wide},"role":"user"}}]}}"#),
+        format!(
+            r#"{{"messages":[{{"role":"assistant","tool_calls":[{{"id":"a","function":{{"name":"{}"}}}}]}},{}]}}"#,
+            "ab ".repeat(160_000),
+            many(14_000, &|_| r#"{"role":"tool","tool_call_id":"a"}"#
+                .to_owned())
+        ),
+        format!(r#"{{"messages":[{}]}}"#, many(499_000, &|_| "1".to_owned())),
         format!(
             r#"{{"messages":[{{"role":"user","content":"{}x"}}]}}"#,
             " ".repeat(1_100_000)

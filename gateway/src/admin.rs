@@ -114,7 +114,11 @@ fn has_usable_pool(state: &State) -> bool {
     let now = clock::now().time();
     let plan = state.plan.load();
     let mut pools = plan.pools.iter();
-    plan.pools.is_empty() || pools.any(|pool| !state.health.usable(pool, now).is_empty())
+    plan.pools.is_empty()
+        || pools.any(|pool| {
+            let mut members = pool.members.iter();
+            members.any(|member| state.health.is_usable(&member.backend, now))
+        })
 }
 
 /// Gauges are set when they are asked for: a breaker's time passes without an event.
@@ -133,6 +137,9 @@ fn metrics(state: &State) -> String {
         let operations = Operation::ALL.into_iter();
         let errors = operations.map(|operation| (operation.label(), health.errors(operation)));
         state.metrics.redis(health.is_up(), errors);
+    }
+    if let Some(log) = &state.usage_log {
+        state.metrics.usage_log_dropped(log.dropped());
     }
     state.metrics.render(state.bodies.held_bytes())
 }

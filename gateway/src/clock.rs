@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use filters::time::{Time, UnixTime};
+use filters::time::{Time, UnixMillis, UnixTime};
 
 static START: OnceLock<Instant> = OnceLock::new();
 
@@ -41,6 +41,11 @@ pub fn unix_seconds() -> u64 {
 /// The same, as policy takes it.
 pub fn unix_time() -> UnixTime {
     UnixTime::from_seconds(unix_seconds())
+}
+
+/// Milliseconds since 1970, as records bear them.
+pub fn unix_millis() -> UnixMillis {
+    UnixMillis::from_millis(u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Nanoseconds since 1970, for seeds of identifiers.

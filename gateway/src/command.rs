@@ -4,6 +4,7 @@ pub mod check;
 pub mod key;
 mod log;
 pub mod run;
+pub mod usage;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -54,12 +55,23 @@ enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    /// Reads the usage log.
+    Usage {
+        #[command(subcommand)]
+        command: UsageCommand,
+    },
 }
 
 #[derive(Subcommand)]
 enum KeyCommand {
     /// Prints a new key, and its entry for the configuration.
     New,
+}
+
+#[derive(Subcommand)]
+enum UsageCommand {
+    /// Reports who used what, and what it cost.
+    Report(usage::ReportArguments),
 }
 
 #[derive(clap::Args)]
@@ -94,7 +106,26 @@ pub fn main() -> ExitCode {
         Command::Key {
             command: KeyCommand::New,
         } => print(|out| key::new(out).map(|()| ExitCode::SUCCESS)),
+        Command::Usage {
+            command: UsageCommand::Report(arguments),
+        } => print(|out| report(&arguments, out)),
     }
+}
+
+fn report(arguments: &usage::ReportArguments, out: &mut dyn Write) -> io::Result<ExitCode> {
+    let mut out = io::BufWriter::new(out);
+    let done = usage::report(arguments, &mut out, &mut io::stderr());
+    out.flush()?;
+    Ok(match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.to_string());
+            match error.is_wrong_input() {
+                true => ExitCode::from(EXIT_WRONG_INPUT),
+                false => ExitCode::FAILURE,
+            }
+        }
+    })
 }
 
 /// Gives a command standard output, and turns what it returns into an exit code.

@@ -13,6 +13,8 @@ pub mod secret;
 use std::fmt;
 use std::io::Read;
 
+use filters::price::PriceList;
+
 use error::{Errors, Findings};
 use plan::Plan;
 use secret::{Environment, plain};
@@ -92,6 +94,19 @@ pub fn load(source: &Source, environment: &dyn Environment) -> Result<Plan, Erro
             file: source.name.clone(),
             list,
         }),
+    }
+}
+
+/// Loads a price list, or says everything that is wrong with it.
+pub fn prices(source: &Source) -> Result<PriceList, Errors> {
+    let findings = Findings::new(&source.text);
+    let entries = file::prices::read(&findings);
+    let list = load::prices::price_list(entries, &findings);
+    let file = source.name.clone();
+    let errors = findings.errors();
+    match list {
+        Some(found) if errors.is_empty() => Ok(found),
+        Some(_) | None => Err(Errors { file, list: errors }),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod attempt;
 mod attempts;
+mod belonging;
 mod counting;
 mod relay;
 mod verdict;
@@ -131,7 +132,8 @@ impl Exchange<'_> {
             let caller = Some(caller);
             return self.refuse(*denied, Record { caller, ..record }).await;
         }
-        let carried = match passthrough::prepare(self.state, (caller, admitted), call) {
+        let from = (self.arrival.plan.as_ref(), &*self.session);
+        let carried = match passthrough::prepare(self.state, from, (caller, admitted), call) {
             Ok(carried) => carried,
             Err((refusal, caller)) => return self.decline(refusal, Some(caller)).await,
         };
@@ -248,6 +250,9 @@ impl Exchange<'_> {
         record.status = sent.unwrap_or(reply::CLIENT_GONE);
         record.refusal = Some(refusal.code());
         record.policy = refusal.policy().unwrap_or_default().to_owned();
+        if let Some(model) = refusal.model() {
+            record.model = model.to_owned();
+        }
         Served::Answered {
             record: Box::new(record),
             abort,

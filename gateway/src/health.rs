@@ -1,5 +1,5 @@
-//! What is known of the backends' health: a breaker cell for each, and for each pool whose turn it is and
-//! how many retries it can afford. Kept by name, so that a reload forgets nothing.
+//! What is known of the backends' health: a breaker cell for each and what it last said is left of its quota,
+//! and for each pool whose turn it is and how many retries it can afford. Kept by name, so that a reload forgets nothing.
 //!
 //! Choosing looks at one word of each breaker and takes no lock; the lock of a cell is held for a few
 //! instructions when a request is admitted to a backend that has a breaker, and when it ends.
@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use filters::balance::remaining::Remaining;
 use filters::balance::{Members, Turns};
 use filters::breaker::{Admission, Cell, State, Transition, TripReason};
+use filters::expression::Headers;
 use filters::outcome::Outcome;
 use filters::retry::{Budget, End};
 use filters::time::Time;
+use filters::units::Tokens;
 use parking_lot::Mutex;
 
 use crate::config::plan::{Backend, Pool};
@@ -27,12 +30,15 @@ pub struct Health {
     pools: Registry<String, PoolHealth>,
 }
 
-/// One backend's breaker.
+/// One backend's breaker and quota.
 #[derive(Debug, Default)]
 pub struct BackendHealth {
     cell: Mutex<Cell>,
     /// `Cell::refuses_until` in nanoseconds, to be read without the lock.
     refuses_until: AtomicU64,
+    remaining: Remaining,
+    /// Tokens of the last request that didn't fit in `remaining`; 0 before the first.
+    did_not_fit: AtomicU64,
 }
 
 /// One pool's turns and retries.
@@ -40,6 +46,15 @@ pub struct BackendHealth {
 pub struct PoolHealth {
     turns: Turns,
     budget: Mutex<Budget>,
+}
+
+/// Who of a pool can serve a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Able {
+    /// Those whose breaker would let it through.
+    pub usable: Members,
+    /// Those of them whose quota has room for it, as far as is known.
+    pub roomy: Members,
 }
 
 /// What a request may do at a backend now.
@@ -66,13 +81,21 @@ impl Health {
         })
     }
 
-    /// The members whose breaker would let a request through.
-    pub fn usable(&self, pool: &Pool, now: Time) -> Members {
-        let members = pool.members.iter().enumerate();
-        members
-            .filter(|(_, member)| self.is_usable(&member.backend, now))
-            .map(|(place, _)| place)
-            .collect()
+    /// The members that can serve a request of so many tokens.
+    pub fn able(&self, pool: &Pool, estimate: Tokens, now: Time) -> Able {
+        let (mut usable, mut roomy) = (Members::NONE, Members::NONE);
+        for (place, member) in pool.members.iter().enumerate() {
+            let health = self.backends.find(member.backend.name.as_ref());
+            let is_closed =
+                |health: &BackendHealth| member.backend.breaker.is_none() || health.lets(now);
+            if health.as_deref().is_none_or(is_closed) {
+                usable = usable.with(place);
+                if health.is_none_or(|health| health.fits(estimate, now)) {
+                    roomy = roomy.with(place);
+                }
+            }
+        }
+        Able { usable, roomy }
     }
 
     /// Whether a backend's breaker would let a request through.
@@ -81,7 +104,7 @@ impl Health {
             || self
                 .backends
                 .find(backend.name.as_ref())
-                .is_none_or(|health| health.refuses_until() <= now)
+                .is_none_or(|health| health.lets(now))
     }
 
     /// Why a member that wasn't tried can't serve, for what the caller is told.
@@ -100,15 +123,25 @@ impl Health {
         })
     }
 
-    /// Asks a backend's breaker to let a request through.
-    pub fn admit(&self, backend: &Backend, now: Time) -> Admitted {
-        if backend.breaker.is_none() {
-            return Admitted::At(now);
-        }
-        match self.backend(backend).admit(now) {
-            Admission::Closed | Admission::Probe => Admitted::At(now),
+    /// Asks a backend's breaker to let a request of so many tokens through.
+    pub fn admit(&self, backend: &Backend, estimate: Tokens, now: Time) -> Admitted {
+        let health = self.backend(backend);
+        let admission = match backend.breaker {
+            Some(_) => health.admit(now),
+            None => Admission::Closed,
+        };
+        match admission {
+            Admission::Closed | Admission::Probe => {
+                health.remaining.take(estimate);
+                Admitted::At(now)
+            }
             Admission::Refused { .. } => Admitted::Refused,
         }
+    }
+
+    /// Takes in what an answer says is left of its backend's quota.
+    pub fn heard(&self, backend: &Backend, headers: &dyn Headers, now: Time) {
+        self.backend(backend).remaining.read(headers, now);
     }
 
     /// Takes in how an attempt ended, once for each that was admitted.
@@ -144,8 +177,27 @@ impl BackendHealth {
         self.cell.lock().state(now)
     }
 
-    fn refuses_until(&self) -> Time {
-        Time::from_nanoseconds(self.refuses_until.load(Ordering::Relaxed))
+    /// What it last said is left of its quota, less what was sent since.
+    pub fn remaining(&self) -> &Remaining {
+        &self.remaining
+    }
+
+    /// Until when it is passed over for requests such as the last one that didn't fit in its quota.
+    pub fn short_until(&self, now: Time) -> Option<Time> {
+        let estimate = Tokens::new(self.did_not_fit.load(Ordering::Relaxed));
+        self.remaining.short_until(estimate, now)
+    }
+
+    fn fits(&self, estimate: Tokens, now: Time) -> bool {
+        let fits = self.remaining.can_take(estimate, now);
+        if !fits {
+            self.did_not_fit.store(estimate.get(), Ordering::Relaxed);
+        }
+        fits
+    }
+
+    fn lets(&self, now: Time) -> bool {
+        Time::from_nanoseconds(self.refuses_until.load(Ordering::Relaxed)) <= now
     }
 
     fn admit(&self, now: Time) -> Admission {

@@ -2,11 +2,12 @@
 //!
 //! The path of a request, in the order in which the files take it:
 //! `proxy` (the one way in and out) -> `stage::admit` (which API, whose key) -> `body` (read, bounded) ->
-//! `stage::admit` again (which model) -> `stage::limit` -> `exchange` (the driver: attempts) -> `stage::select` (by `health`) ->
-//! `stage::forward` -> `stage::respond` -> `stage::account`. What can't be held in memory goes through
-//! `passthrough`, which drives the same stages from Pingora's own loop.
+//! `stage::admit` again (which model) -> `stage::limit` -> `exchange` (the driver: attempts) -> `stage::select` (by
+//! `affinity` and `health`) -> `stage::forward` -> `stage::respond` -> `stage::account` -> `usage_log`. What can't be
+//! held in memory goes through `passthrough`, which drives the same stages from Pingora's own loop.
 
 pub mod admin;
+pub mod affinity;
 pub mod body;
 pub mod clock;
 pub mod command;
@@ -14,7 +15,9 @@ pub mod config;
 pub mod context;
 pub mod exchange;
 pub mod health;
+pub mod holders;
 pub mod limits;
+pub mod memo;
 pub mod metrics;
 pub mod passthrough;
 pub mod protocol;
@@ -27,3 +30,4 @@ pub mod stage;
 pub mod state;
 pub mod store;
 pub mod upstream;
+pub mod usage_log;

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 
 use crate::clock;
 use crate::config::plan::{self, Plan};
+use crate::memo::Counts;
 use crate::state::Registry;
 use crate::store::Store;
 use crate::store::local::Local;
@@ -44,6 +45,7 @@ pub struct Limits {
     lengths: Box<[AtomicU64]>,
     hasher: RandomState,
     models: Registry<String, ArcSwap<String>>,
+    counts: Arc<Counts>,
 }
 
 /// What the store was made from.
@@ -66,6 +68,7 @@ impl Limits {
             lengths: (0..LENGTHS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
             models: Registry::default(),
+            counts: Arc::default(),
         };
         limits.follow(plan)?;
         Ok(limits)
@@ -172,6 +175,11 @@ impl Limits {
     fn length(&self, subscription: &str, model: &str) -> &AtomicU64 {
         let hash = self.hasher.hash_one((subscription, model)) as usize;
         &self.lengths[hash % LENGTHS]
+    }
+
+    /// Token counts of texts that were seen before.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
     }
 
     /// The model behind a deployment whose name doesn't say, once an answer has told.

@@ -34,6 +34,7 @@ const RETRIES: &str = "tollgate_retries_total";
 const BACKEND_STATE: &str = "tollgate_backend_state";
 const CONFIG_RELOADS: &str = "tollgate_config_reloads_total";
 const CONFIG_INFO: &str = "tollgate_config_info";
+const USAGE_LOG_DROPPED: &str = "tollgate_usage_log_dropped_total";
 const STREAMS_OPEN: &str = "tollgate_streams_open";
 const BUFFERED_BYTES: &str = "tollgate_buffered_bytes";
 
@@ -122,6 +123,11 @@ impl Metrics {
     pub fn render(&self, buffered_bytes: usize) -> String {
         self.buffered_bytes.set(buffered_bytes as f64);
         self.handle.render()
+    }
+
+    /// Lines of the usage log that were never written, since the start.
+    pub fn usage_log_dropped(&self, lines: u64) {
+        self.counter(USAGE_LOG_DROPPED, Vec::new()).absolute(lines);
     }
 
     /// Folds what the histograms hold; called every few seconds, or they grow.

@@ -8,19 +8,21 @@ use std::time::Duration;
 use filters::outcome::Outcome;
 use filters::refusal::Refusal;
 use filters::route::{Call, Shape};
-use http::{Method, header};
+use filters::units::Tokens;
+use http::{HeaderValue, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use crate::affinity::{self, Clues};
 use crate::body;
 use crate::clock;
-use crate::config::plan::Server;
+use crate::config::plan::{Plan, Server};
 use crate::context::{Admitted, AttemptEnd, Caller, End, Record, Source};
 use crate::stage::forward;
 use crate::stage::respond::{self, Failure};
-use crate::stage::select::{Course, Step};
+use crate::stage::select::{Asks, Course, Step};
 use crate::state::State;
 use crate::upstream::fault::Fault;
 use crate::upstream::headers;
@@ -34,6 +36,7 @@ pub struct Carried {
     caller: Caller,
     admitted: Admitted,
     step: Step,
+    cookie: Option<HeaderValue>,
     target: String,
     status: u16,
     outcome: Option<Outcome>,
@@ -68,11 +71,21 @@ fn is_websocket(session: &ServerSession) -> bool {
 /// Where there is none, with the caller given back.
 pub fn prepare(
     state: &State,
+    (plan, session): (&Plan, &ServerSession),
     (caller, admitted): (Caller, Admitted),
     call: &Call<'_>,
 ) -> std::result::Result<Carried, (Refusal, Caller)> {
     let now = clock::now().time();
-    let mut course = Course::begin(state, admitted.pool.clone(), now);
+    let clues = Clues {
+        api: &caller.api.name,
+        id: affinity::named_id(call, None),
+        headers: &session.req_header().headers,
+    };
+    let asks = Asks {
+        belongs: affinity::belongs(&state.holders, plan, &admitted.pool, &clues, now),
+        estimate: Tokens::ZERO,
+    };
+    let mut course = Course::begin(state, admitted.pool.clone(), asks, now);
     let Some(step) = course.next(now) else {
         return Err((course.exhausted(now), caller));
     };
@@ -80,6 +93,7 @@ pub fn prepare(
     Ok(Carried {
         caller,
         admitted,
+        cookie: course.cookie(&step, affinity::is_secure(session)),
         step,
         target,
         status: 0,
@@ -149,6 +163,10 @@ impl Carried {
                 head.remove_header(&name);
             }
         }
+        let is_served =
+            respond::is_success(self.status) || respond::switches_protocols(head.status);
+        let cookie = self.cookie.take().filter(|_| is_served);
+        affinity::mark(&self.admitted.pool, head, cookie);
     }
 
     /// What the caller is told when Pingora's loop failed; nothing if an answer has begun, or nobody listens.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::clock;
-use crate::config::plan::{Plan, Server};
+use crate::config::plan::Plan;
 use crate::config::secret::System;
 use crate::config::{self, Source};
 use crate::state::State;
@@ -73,7 +73,7 @@ pub async fn reload(state: &State) {
 fn take(state: &State, plan: Plan) -> Result<(), String> {
     state.limits.follow(&plan)?;
     let former = state.plan.load_full();
-    for key in needs_restart(&former.server, &plan.server) {
+    for key in needs_restart(&former, &plan) {
         tracing::warn!(key, "changed in the file, but only a restart takes it");
     }
     for warning in &plan.warnings {
@@ -93,9 +93,12 @@ fn take(state: &State, plan: Plan) -> Result<(), String> {
     Ok(())
 }
 
-/// The keys of `[server]` that a running process can't change.
-fn needs_restart(former: &Server, next: &Server) -> Vec<&'static str> {
+/// The keys that a running process can't change; those without a section are of `[server]`.
+fn needs_restart(former: &Plan, next: &Plan) -> Vec<&'static str> {
+    let is_log_changed = former.usage_log != next.usage_log;
+    let (former, next) = (&former.server, &next.server);
     let changes = [
+        ("usage-log", is_log_changed),
         ("listen", former.listen != next.listen),
         ("h2c", former.h2c != next.h2c),
         ("tls", former.tls != next.tls),

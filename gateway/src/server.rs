@@ -94,8 +94,9 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
     server.add_service(background_service("upkeep", Background(state.clone())));
     admin::listen(settings.admin, state.clone()).map_err(|error| taken(&settings.admin, &error))?;
     server.run(RunArgs {
-        shutdown_signal: Box::new(Signals(state)),
+        shutdown_signal: Box::new(Signals(state.clone())),
     });
+    state.close_usage_log();
     Ok(())
 }
 
@@ -316,6 +317,8 @@ async fn drain(state: &State) {
         tokio::time::sleep(DRAIN_POLL).await;
     }
     state.limits.stop().await;
+    // Nothing else runs any more that it could hold up.
+    state.close_usage_log();
     tracing::info!("drained; bye");
     tokio::time::sleep(DRAIN_POLL).await;
     std::process::exit(0);

@@ -14,10 +14,12 @@ use parking_lot::Mutex;
 use crate::clock;
 use crate::config::plan::Plan;
 use crate::health::Health;
+use crate::holders::Holders;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::reload::LastReload;
 use crate::upstream::peers::Peers;
+use crate::usage_log::UsageLog;
 
 /// Shared by all requests.
 #[derive(Debug)]
@@ -32,8 +34,12 @@ pub struct State {
     pub peers: Peers,
     /// Breakers, turns and retries.
     pub health: Health,
+    /// Which backend holds what.
+    pub holders: Holders,
     /// Counters of token limits.
     pub limits: Limits,
+    /// Where usage is written down, if it is.
+    pub usage_log: Option<UsageLog>,
     /// Everything that is counted.
     pub metrics: Metrics,
     /// Set when the process was told to stop.
@@ -51,11 +57,14 @@ impl State {
     /// State for a plan, with nothing counted yet.
     ///
     /// # Errors
-    /// As [`Limits::new`].
+    /// As [`Limits::new`] and [`UsageLog::start`].
     pub fn new(plan: Plan, metrics: Metrics) -> Result<Self, String> {
         let bodies = Arc::new(Budget::new(plan.server.max_buffered_bodies_bytes));
         let id_seed = seed();
         let replica = format!("{}-{id_seed:016x}", std::process::id());
+        let usage_log = plan.usage_log.as_ref().map(UsageLog::start).transpose();
+        let usage_log =
+            usage_log.map_err(|error| format!("no thread for the usage log: {error}"))?;
         Ok(State {
             limits: Limits::new(&plan, replica)?,
             peers: Peers::new(&plan),
@@ -63,6 +72,8 @@ impl State {
             bodies,
             slots: Slots::default(),
             health: Health::default(),
+            holders: Holders::default(),
+            usage_log,
             metrics,
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
@@ -71,6 +82,13 @@ impl State {
             request_ids: AtomicU64::new(1),
             id_seed,
         })
+    }
+
+    /// Writes down what isn't yet, at the end of the process. Blocks for some seconds at most.
+    pub fn close_usage_log(&self) {
+        if let Some(log) = &self.usage_log {
+            log.close();
+        }
     }
 
     /// Counts a request as in flight until the guard is dropped.

@@ -13,7 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use load_tests::simulator::{Handle, Options, Simulator};
+use load_tests::simulator::behaviour::Content;
+use load_tests::simulator::{Behaviour, Handle, Options, Simulator};
 use support::gateway::Gateway;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,8 +41,45 @@ async fn the_node_client_works_with_an_openai_backend() {
     node(&Gateway::start(&config(&openai(&simulator))));
 }
 
+/// A limit of 600 tokens a minute for each kind of client, and a first call that goes 20 over it: the next must wait two seconds. The clients'
+/// own retries do that, with their own settings, and the script never sees a refusal.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_clients_back_off_from_a_token_limit_by_themselves() {
+    let simulator = simulator().await;
+    simulator.set(Behaviour {
+        content: Content {
+            prompt_tokens: Some(310),
+            tokens: 310,
+            ..Content::default()
+        },
+        ..Behaviour::default()
+    });
+    let config = config(&openai(&simulator)) + LIMIT;
+    let gateway = Gateway::start(&config);
+    let script = cases("python").join("backoff.py");
+    let told = told(&gateway, Command::new(python_client()).arg(script));
+    assert_eq!(told, "ok 200 200\n");
+    let refused = [("reason", "rate_limit_exceeded"), ("policy", "slow")];
+    let by_python = gateway.metric("tollgate_refusals_total", &refused);
+    assert!(by_python >= 1.0, "it never had to wait");
+    let told = node_client_told(&gateway, "backoff.mjs");
+    assert_eq!(told, "ok 200 200\n");
+    let by_both = gateway.metric("tollgate_refusals_total", &refused);
+    assert!(by_both > by_python, "it never had to wait");
+}
+
 fn python(gateway: &Gateway) {
     let scripts = cases("python");
+    // A case written with `def` is run by three kinds of client, one with `async def` by two: see cases.py.
+    let text = fs::read_to_string(scripts.join("clients.py")).unwrap();
+    let count =
+        text.matches("@case\ndef ").count() * 3 + text.matches("@case\nasync def ").count() * 2;
+    let mut script = Command::new(python_client());
+    all_well(gateway, script.arg(scripts.join("clients.py")), count);
+}
+
+/// An interpreter that has the client.
+fn python_client() -> PathBuf {
     let environment = installed("python", &["requirements.txt"], |folder| {
         run(Command::new("python3")
             .args(["-m", "venv", "--clear"])
@@ -52,45 +90,62 @@ fn python(gateway: &Gateway) {
             .args(install.split(' '))
             .arg(requirements));
     });
-    // A case written with `def` is run by three kinds of client, one with `async def` by two: see cases.py.
-    let text = fs::read_to_string(scripts.join("clients.py")).unwrap();
-    let count =
-        text.matches("@case\ndef ").count() * 3 + text.matches("@case\nasync def ").count() * 2;
-    let mut script = Command::new(environment.join("bin/python"));
-    script.env("PYTHONDONTWRITEBYTECODE", "1");
-    all_well(gateway, script.arg(scripts.join("clients.py")), count);
+    environment.join("bin/python")
 }
 
 fn node(gateway: &Gateway) {
-    // A script finds its packages beside itself, so it goes where they are installed.
-    let files = ["package.json", "package-lock.json", "clients.mjs"];
-    let folder = installed("node", &files, |folder| {
-        for file in files {
-            fs::copy(cases("node").join(file), folder.join(file)).unwrap();
-        }
-        let arguments = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
-        run(Command::new("npm").args(arguments).current_dir(folder));
-    });
-    let script = folder.join("clients.mjs");
+    let script = node_client().join("clients.mjs");
     // Each case is run by two kinds of client.
     let text = fs::read_to_string(&script).unwrap();
     let count = text.matches("\n  async \"").count() * 2;
     all_well(gateway, Command::new("node").arg(&script), count);
 }
 
+fn node_client_told(gateway: &Gateway, script: &str) -> String {
+    told(
+        gateway,
+        Command::new("node").arg(node_client().join(script)),
+    )
+}
+
+/// The folder with the client and the scripts.
+fn node_client() -> PathBuf {
+    // A script finds its packages beside itself, so it goes where they are installed.
+    let files = [
+        "package.json",
+        "package-lock.json",
+        "clients.mjs",
+        "backoff.mjs",
+    ];
+    installed("node", &files, |folder| {
+        for file in files {
+            fs::copy(cases("node").join(file), folder.join(file)).unwrap();
+        }
+        let arguments = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
+        run(Command::new("npm").args(arguments).current_dir(folder));
+    })
+}
+
 /// Runs the script: it ends well, and has said `ok` for every case.
 fn all_well(gateway: &Gateway, script: &mut Command, count: usize) {
+    let told = told(gateway, script);
+    let well = told.lines().filter(|line| line.starts_with("ok ")).count();
+    assert!(count > 20, "the cases weren't found");
+    assert_eq!(well, count, "{told}");
+}
+
+/// Runs the script, which ends well, and gives what it said.
+fn told(gateway: &Gateway, script: &mut Command) -> String {
     let output = script
         .env("TOLLGATE_URL", &gateway.url)
         .env("TOLLGATE_KEY", KEY)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
         .unwrap_or_else(|error| panic!("{script:?}: {error}"));
     let told = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}\n{errors}");
-    let well = told.lines().filter(|line| line.starts_with("ok ")).count();
-    assert!(count > 20, "the cases weren't found");
-    assert_eq!(well, count, "{told}");
+    told.into_owned()
 }
 
 fn cases(language: &str) -> PathBuf {
@@ -194,4 +249,10 @@ members = [{ backend = "simulator" }]
 [[token-metric]]
 namespace = "tests"
 dimensions = [{ name = "subscription_id" }, { name = "model" }]
+"#;
+const LIMIT: &str = r#"
+[[token-limit]]
+name = "slow"
+counter-key = 'request.headers["x-stainless-lang"]'
+tokens-per-minute = 600
 "#;

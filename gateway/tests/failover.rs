@@ -262,6 +262,85 @@ async fn weights_give_exact_shares_and_a_worse_priority_gets_nothing() {
     assert_eq!(counts, [30, 10, 0]);
 }
 
+/// An answer that says what is left of its backend's quota.
+fn with_left(tokens: &str, reset: &str) -> Behaviour {
+    let headers = [
+        ("x-ratelimit-remaining-tokens", tokens),
+        ("x-ratelimit-reset-tokens", reset),
+    ];
+    let body =
+        r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
+    Behaviour::answer(200, &headers, Some(body))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_without_room_is_passed_over_before_it_has_to_say_so() {
+    let (first, second) = (simulator("one").await, simulator("two").await);
+    let gateway = pair(&first, &second, "");
+    first.set(with_left("1000", "40s"));
+    assert_eq!(call(&gateway).header("x-ms-region"), Some("one"));
+    let large = CALL.replace("{\"model\"", "{\"max_tokens\":5000,\"model\"");
+    for _ in 0..3 {
+        let answer = call_with(&gateway, &large);
+        assert_eq!(
+            (answer.status, answer.header("x-ms-region")),
+            (200, Some("two"))
+        );
+    }
+    let status = http::get(&format!("{}/status", gateway.admin_url)).json();
+    let backend = &status["backends"][0];
+    assert_eq!(backend["state"], "closed");
+    assert_eq!(backend["remaining_tokens"], 1000);
+    assert_eq!(backend["unavailable"]["reason"], "quota");
+    let until = backend["unavailable"]["until"].as_u64().unwrap();
+    let left = until - status["time"].as_u64().unwrap();
+    assert!((25..=41).contains(&left), "{left}");
+    assert_eq!(status["backends"][1].get("unavailable"), None);
+
+    // What is small still fits, and what was sent is taken off until the next answer says more.
+    assert_eq!(call(&gateway).header("x-ms-region"), Some("one"));
+    assert_eq!(first.requests().len(), 2);
+    assert_eq!(gateway.metric("tollgate_retries_total", &[]), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_its_reset_a_backend_is_used_again() {
+    let (first, second) = (simulator("one").await, simulator("two").await);
+    let gateway = pair(&first, &second, "");
+    first.set(with_left("0", "1s").times(1));
+    assert_eq!(call(&gateway).header("x-ms-region"), Some("one"));
+    support::wait_until("the quota is reset", || {
+        let answer = call(&gateway);
+        assert_eq!(answer.status, 200);
+        (answer.header("x-ms-region") == Some("one")).then_some(())
+    });
+    assert!(
+        !second.requests().is_empty(),
+        "nobody went elsewhere meanwhile"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_refused_because_no_backend_says_that_it_has_room() {
+    let (first, second) = (simulator("one").await, simulator("two").await);
+    let gateway = pair(&first, &second, FOLLOWS);
+    first.set(with_left("0", "60s"));
+    second.set(with_left("0", "60s"));
+    for region in ["one", "two"] {
+        assert_eq!(call(&gateway).header("x-ms-region"), Some(region));
+    }
+    // Now both have said so, and it is as if neither had.
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let answer = call(&gateway);
+                assert_eq!(answer.status, 200);
+                assert_eq!(answer.header("x-ms-region"), Some("one"));
+            });
+        }
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_not_multiplied_by_retries() {
     let (first, second) = (simulator("one").await, simulator("two").await);

@@ -112,7 +112,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
             "[jwt]\nissuer = \"https://login\"\naudience = \"a\"\nsubscription = 'jwt.appid'\n",
             "[jwt]",
         ),
-        ("[usage-log]\ndirectory = \"/tmp\"\n", "[usage-log]"),
         ("[access-log]\nfile = \"-\"\n", "[access-log]"),
         ("[message-log]\ndirectory = \"/tmp\"\n", "[message-log]"),
         ("[otlp]\nendpoint = \"http://127.0.0.1:4317\"\n", "[otlp]"),
@@ -126,20 +125,12 @@ fn what_this_version_does_not_do_is_refused_by_name() {
         let line = BASE.lines().count() + 1;
         refused_by_name(&text, line, name);
     }
-    let more = [
-        (
-            "members = [{ backend = \"one\" }]",
-            "members = [{ backend = \"one\" }]\nsession-affinity = { cookie = \"S\" }",
-            8,
-            "pools.main.session-affinity",
-        ),
-        (
-            "auth = \"none\"",
-            "auth = { managed-identity = { resource = \"https://r\" } }",
-            11,
-            "managed-identity",
-        ),
-    ];
+    let more = [(
+        "auth = \"none\"",
+        "auth = { managed-identity = { resource = \"https://r\" } }",
+        11,
+        "managed-identity",
+    )];
     for (from, to, line, name) in more {
         refused_by_name(&BASE.replace(from, to), line, name);
     }

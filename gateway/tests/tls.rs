@@ -115,6 +115,24 @@ fn many_calls_share_one_connection_over_http_2() {
     assert_eq!(seen.heads.matches("HTTP/2 200").count(), 10);
 }
 
+#[test]
+fn a_sessions_cookie_is_for_tls_only_where_it_came_by_tls() {
+    let authority = Authority::new("ours");
+    let served = Served::start(&authority, "");
+    let is_for_tls_only = |answer: &http::Answer| {
+        let cookie = answer.header("set-cookie").unwrap();
+        assert!(cookie.starts_with("SessionId="), "{cookie}");
+        cookie.split("; ").any(|attribute| attribute == "Secure")
+    };
+    for version in ["--http2", "--http1.1"] {
+        let options = [version, "--cacert", &path(&authority)];
+        let seen = served.curl(&served.addresses[0], &options);
+        assert!(is_for_tls_only(&seen.answer), "{version}");
+    }
+    let url = format!("{}/v1/models?api-key={KEY}", served.gateway.url);
+    assert!(!is_for_tls_only(&http::get(&url)));
+}
+
 /// A gateway with two addresses for TLS, and its backend.
 struct Served {
     gateway: Gateway,
@@ -132,7 +150,12 @@ impl Served {
         );
         let backend = Backend::fixed(200, &[("content-type", "application/json")], "{}");
         Served {
-            gateway: Gateway::start(&plain::config(&server, &plain::openai(&backend.url))),
+            gateway: Gateway::start(
+                &plain::config(&server, &plain::openai(&backend.url)).replace(
+                    "[pools.all]",
+                    "[pools.all]\nsession-affinity = { cookie = \"SessionId\" }",
+                ),
+            ),
             backend,
             addresses: listen.map(|address| address.replace("127.0.0.1", "localhost")),
         }

@@ -67,6 +67,8 @@ pub struct Options {
     pub tokens_per_minute: Option<u64>,
     /// Requests a minute for each deployment.
     pub requests_per_minute: Option<u64>,
+    /// How long a minute of these two limits is: a test needn't wait for a real one.
+    pub minute: Duration,
     /// What `x-ms-region` says.
     pub region: String,
     /// What it does until told otherwise.
@@ -82,6 +84,7 @@ impl Default for Options {
             api_key: None,
             tokens_per_minute: None,
             requests_per_minute: None,
+            minute: MINUTE,
             region: "Simulated".to_owned(),
             behaviour: Behaviour::default(),
             log: false,
@@ -111,7 +114,7 @@ impl Simulator {
             log: options.log,
             journal: Arc::new(Journal::new()),
             gate: Arc::new(Gate::new()),
-            limits: Limits::new(allowance),
+            limits: Limits::new(allowance, options.minute),
             behaviours: Mutex::new(Behaviours::new(options.behaviour)),
             stored: Mutex::default(),
             connections: 0.into(),
@@ -254,6 +257,7 @@ impl Drop for Handle {
 }
 
 const DEADLINE: Duration = Duration::from_secs(10);
+const MINUTE: Duration = Duration::from_secs(60);
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();

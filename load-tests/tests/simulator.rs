@@ -492,3 +492,40 @@ async fn a_stopped_simulator_refuses_and_its_port_is_free_again() {
         StatusCode::OK
     );
 }
+
+#[tokio::test]
+async fn an_echo_says_what_the_caller_said_last() {
+    let handle = Simulator::start_default().await.unwrap();
+    handle.set(Behaviour::echo());
+    let mut asked = question(false);
+    asked["messages"] = json!([{"role": "user", "content": "request 17 of 3"}]);
+    let whole = json_of(send(&handle, false, CHAT, &asked).await).await;
+    let said = &whole["choices"][0]["message"]["content"];
+    assert_eq!(*said, "request 17 of 3");
+    asked["stream"] = json!(true);
+    let events = data_events(&text_of(send(&handle, false, CHAT, &asked).await).await);
+    let deltas = events.iter().filter_map(|event| {
+        let delta = event.pointer("/choices/0/delta/content")?;
+        delta.as_str()
+    });
+    assert_eq!(deltas.collect::<String>(), "request 17 of 3");
+}
+
+#[tokio::test]
+async fn a_minute_may_be_as_short_as_a_test_can_wait_for() {
+    let options = Options {
+        requests_per_minute: Some(1),
+        minute: std::time::Duration::from_millis(1_500),
+        ..Options::default()
+    };
+    let handle = Simulator::start(options).await.unwrap();
+    let status = async || send(&handle, false, CHAT, &question(false)).await.status();
+    assert_eq!(status().await, StatusCode::OK);
+    let refused = send(&handle, false, CHAT, &question(false)).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let seconds = refused.headers()["retry-after"].to_str().unwrap();
+    assert!(["1", "2"].contains(&seconds), "{seconds}");
+    while status().await != StatusCode::OK {
+        tokio::task::yield_now().await;
+    }
+}

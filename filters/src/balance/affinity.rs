@@ -1,10 +1,10 @@
 //! Requests that belong to one member: by a session's cookie, or by the id of what a backend holds.
 //!
 //! **The cookie** is a signature over pool and member, and nothing else: it names no backend, can't be made
-//! without the key, and is compared in constant time with those of all members, which are computed when
-//! the pool is made. A caller may keep one, or go back to one that it was given before; it can't
-//! reach a member that balancing never gave it. Replicas with the same key understand each other's, and
-//! a member that left the configuration has no cookie any more.
+//! without the member's key, and is compared in constant time with those of all members, which are computed
+//! when the pool is made. A caller may keep one, or go back to one that it was given before; it can't
+//! reach a member that balancing never gave it. Replicas with the same keys understand each other's. A
+//! member that left the configuration has no cookie any more, and one that is added changes nobody else's.
 //!
 //! **Ids** (a response, a file, a thread) are kept as digests: short, of one size, and nothing to read in a
 //! store. An id decides nothing but which backend is asked: whether the caller may have it is the backend's.
@@ -32,9 +32,10 @@ pub struct Cookies(Box<[String]>);
 pub struct HeldId([u8; 16]);
 
 impl Cookies {
-    /// Signs the pool's members, by name and in the pool's order. The key must be secret, and the same on all replicas.
-    pub fn new<'n>(key: &[u8], pool: &str, members: impl IntoIterator<Item = &'n str>) -> Self {
-        let sign = |member: &str| {
+    /// Signs the pool's members, each by its key and name and in the pool's order. A key must be secret, and the same on
+    /// all replicas.
+    pub fn new<'n>(pool: &str, members: impl IntoIterator<Item = (&'n [u8], &'n str)>) -> Self {
+        let sign = |(key, member): (&[u8], &str)| {
             // Lengths first, so that no two pairs of names give the same text.
             let length = (pool.len() as u64).to_be_bytes();
             let parts: [&[u8]; 4] = [
@@ -72,14 +73,14 @@ impl std::fmt::Debug for Cookies {
 }
 
 impl HeldId {
-    /// The key for an id that belongs to a pool; none for an id that is empty or too long to be one.
-    pub fn new(pool: &str, id: &str) -> Option<Self> {
+    /// The key for an id within a scope; none for an id that is empty or too long to be one.
+    pub fn new(scope: &str, id: &str) -> Option<Self> {
         if id.is_empty() || id.len() > MAX_ID_BYTES {
             return None;
         }
         let digest = Sha256::new()
-            .chain_update((pool.len() as u64).to_be_bytes())
-            .chain_update(pool)
+            .chain_update((scope.len() as u64).to_be_bytes())
+            .chain_update(scope)
             .chain_update(id)
             .finalize();
         let mut short = [0; 16];
@@ -105,6 +106,16 @@ pub fn id_in_path(path: &str) -> Option<&str> {
         _ => return None,
     };
     (!id.is_empty()).then_some(id)
+}
+
+/// Whether a POST to a path below its API makes something that its backend then holds, and names its id.
+pub fn makes_held(path: &str) -> bool {
+    path == "fine_tuning/jobs" || COLLECTIONS.contains(&path)
+}
+
+/// Whether a segment can be an id that a provider gave, and not a word such as in `/threads/runs`.
+pub fn can_be_given(id: &str) -> bool {
+    id.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 /// What backends hold, by the path segment before its id.
@@ -144,6 +155,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn signed(key: &[u8], pool: &str, members: &[&str]) -> Cookies {
+        Cookies::new(pool, members.iter().map(|member| (key, *member)))
+    }
+
     #[test]
     fn hmac_gives_the_values_of_rfc_4231() {
         let hex = |bytes: [u8; 32]| bytes.map(|byte| format!("{byte:02x}")).concat();
@@ -164,21 +179,30 @@ mod tests {
 
     #[test]
     fn a_cookie_leads_back_to_its_member_of_its_pool_under_its_key_only() {
-        let cookies = Cookies::new(b"key", "chat", ["east", "west"]);
+        let cookies = signed(b"key", "chat", &["east", "west"]);
         for member in [0, 1] {
             let value = cookies.value(member).unwrap();
             assert_eq!(cookies.member(value.as_bytes()), Some(member));
             for other in [
-                Cookies::new(b"other", "chat", ["east", "west"]),
-                Cookies::new(b"key", "chate", ["ast", "west"]),
+                signed(b"other", "chat", &["east", "west"]),
+                signed(b"key", "chate", &["ast", "west"]),
             ] {
                 assert_eq!(other.member(value.as_bytes()), None);
             }
-            let moved = Cookies::new(b"key", "chat", ["north", "west", "east"]);
+            let moved = signed(b"key", "chat", &["north", "west", "east"]);
             assert_eq!(moved.member(value.as_bytes()), Some(2 - member));
         }
         assert_eq!(cookies.value(2), None);
         assert_eq!(format!("{cookies:?}"), "Cookies(..)");
+    }
+
+    #[test]
+    fn another_key_of_one_member_leaves_the_others_cookies_as_they_are() {
+        let before = signed(b"key", "chat", &["east", "west"]);
+        let keys: [(&[u8], &str); 2] = [(b"new", "east"), (b"key", "west")];
+        let after = Cookies::new("chat", keys);
+        assert_eq!(after.member(before.value(0).unwrap().as_bytes()), None);
+        assert_eq!(after.member(before.value(1).unwrap().as_bytes()), Some(1));
     }
 
     #[test]
@@ -201,7 +225,19 @@ mod tests {
     }
 
     #[test]
-    fn an_id_belongs_to_its_pool_and_has_a_bound() {
+    fn what_makes_something_is_told_from_what_speaks_of_it() {
+        for path in ["responses", "files", "threads", "fine_tuning/jobs"] {
+            assert!(makes_held(path), "{path}");
+        }
+        for path in ["responses/resp_1/cancel", "chat/completions", "models", ""] {
+            assert!(!makes_held(path), "{path}");
+        }
+        assert!(can_be_given("resp_0a"));
+        assert!(!can_be_given("runs") && !can_be_given("input_tokens"));
+    }
+
+    #[test]
+    fn an_id_belongs_to_its_scope_and_has_a_bound() {
         assert_ne!(HeldId::new("a", "bc"), HeldId::new("ab", "c"));
         assert_eq!(HeldId::new("a", ""), None);
         assert_eq!(HeldId::new("a", &"x".repeat(MAX_ID_BYTES + 1)), None);
@@ -211,7 +247,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_other_bytes_lead_to_a_member(value in prop::collection::vec(any::<u8>(), 0..40), path in "(/|v1|openai|\\PC){0,40}") {
-            let cookies = Cookies::new(b"key", "chat", ["east", "west"]);
+            let cookies = signed(b"key", "chat", &["east", "west"]);
             prop_assert_eq!(cookies.member(&value), None);
             id_in_path(&path);
         }

@@ -14,6 +14,7 @@
 use std::time::Duration;
 
 use crate::time::UnixTime;
+use crate::time::calendar::{Date, first_day};
 use crate::units::Tokens;
 
 use super::bucket::Verdict;
@@ -91,7 +92,7 @@ impl Period {
                 days(monday.saturating_sub(3), monday + 4)
             }
             Period::Monthly => {
-                let (year, month) = year_and_month(day);
+                let Date { year, month, .. } = Date::of_day(day);
                 let (next_year, next) = if month == 12 {
                     (year + 1, 1)
                 } else {
@@ -100,7 +101,7 @@ impl Period {
                 days(first_day(year, month), first_day(next_year, next))
             }
             Period::Yearly => {
-                let (year, _) = year_and_month(day);
+                let year = Date::of_day(day).year;
                 days(first_day(year, 1), first_day(year + 1, 1))
             }
         }
@@ -235,39 +236,6 @@ impl Used {
     }
 }
 
-/// The year and the month (from 1) of a day since 1970-01-01, in the Gregorian calendar.
-///
-/// Years are counted from 0000-03-01, so that the leap day is the last of its year; 400 of them have
-/// 146,097 days. After H. Hinnant, "chrono-compatible low-level date algorithms".
-fn year_and_month(day: u64) -> (u64, u64) {
-    let day = day + DAYS_BEFORE_1970;
-    let (era, day) = (day / 146_097, day % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let year = era * 400 + year;
-    if month < 10 {
-        (year, month + 3)
-    } else {
-        (year + 1, month - 9)
-    }
-}
-
-/// The first day of a month, since 1970-01-01.
-fn first_day(year: u64, month: u64) -> u64 {
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let (era, year) = (year / 400, year % 400);
-    let day = (153 * month + 2) / 5;
-    era * 146_097 + year * 365 + year / 4 - year / 100 + day - DAYS_BEFORE_1970
-}
-
-/// From 0000-03-01 to 1970-01-01.
-const DAYS_BEFORE_1970: u64 = 719_468;
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -331,7 +299,8 @@ mod tests {
                 };
                 assert_eq!(first_day(year, month), day, "{year}-{month}");
                 for _ in 0..length {
-                    assert_eq!(year_and_month(day), (year, month), "day {day}");
+                    let date = Date::of_day(day);
+                    assert_eq!((date.year, date.month), (year, month), "day {day}");
                     day += 1;
                 }
             }

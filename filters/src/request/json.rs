@@ -45,6 +45,7 @@ pub fn read_json(shape: Shape, body: &[u8]) -> Result<BodyFacts, BodyError> {
             .or_else(|| object.text(Field::SafetyIdentifier)),
         choices: object.count(Field::N).unwrap_or(1).max(1),
         previous_response_id: object.text(Field::PreviousResponseId),
+        conversation_id: conversation_id(&object),
         model_edit: model_edit(text, &object),
         usage_edit,
     })
@@ -94,6 +95,17 @@ fn read_stream(object: &Object<'_>) -> Result<bool, BodyError> {
         field: "stream",
         expected: "true or false",
     })
+}
+
+fn conversation_id(object: &Object<'_>) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        id: String,
+    }
+    let named = || decoded::<Named>(object.get(Field::Conversation)?);
+    let id = object.text(Field::Conversation);
+    id.or_else(|| named().map(|conversation| conversation.id))
+        .filter(|id| !id.is_empty())
 }
 
 fn model_edit(text: &str, object: &Object<'_>) -> ModelEdit {

@@ -41,6 +41,7 @@ pub fn read_multipart(content_type: &str, body: &[u8]) -> Result<BodyFacts, Body
             .unwrap_or(1)
             .max(1),
         previous_response_id: None,
+        conversation_id: None,
         model_edit: match fields.model {
             Some(range) => ModelEdit::FormValue(range),
             None => model_field(&boundary, first_at),

@@ -3,7 +3,7 @@
 //! Never refuses a body for a member it doesn't know or that has the wrong type: the backend decides what
 //! is valid, and what can't be read here costs nothing.
 
-use super::conversation::{Call, Choice, Conversation, Interface, Message, Schema};
+use super::conversation::{Call, Choice, Conversation, Interface, Message, Messages, Schema};
 use super::json::Node;
 use super::tools::Function;
 
@@ -26,7 +26,11 @@ pub(super) fn conversation<'a>(body: &'a Node<'a>) -> Option<Conversation<'a>> {
     };
     Some(Conversation {
         interface: Interface::Chat,
-        messages: messages.iter().map(message).collect(),
+        messages: Messages {
+            first: Vec::new(),
+            items: messages,
+            read: message,
+        },
         functions,
         choice: choice(
             body.get("tool_choice")
@@ -73,8 +77,8 @@ pub(super) fn schema<'a>(format: &'a Node<'a>, described: &'a Node<'a>) -> Optio
     })
 }
 
-fn message<'a>(message: &'a Node<'a>) -> Message<'a> {
-    Message {
+fn message<'a>(message: &'a Node<'a>) -> Option<Message<'a>> {
+    Some(Message {
         role: message.text("role").unwrap_or_default(),
         content: message.get("content"),
         name: message.text("name").filter(|name| !name.is_empty()),
@@ -84,7 +88,7 @@ fn message<'a>(message: &'a Node<'a>) -> Message<'a> {
             .get("function_call")
             .map(|called| call(None, called)),
         answers: message.text("tool_call_id"),
-    }
+    })
 }
 
 fn tool_call<'a>(tool_call: &'a Node<'a>) -> Call<'a> {

@@ -7,13 +7,16 @@
 //! Never invents what isn't in the request: stored conversations, built-in tools and files make an
 //! estimate uncertain.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::Estimate;
 use super::audio::audio;
-use super::encoding::{Encoding, Family, base_name, encoding_of};
+use super::bound::most_by_bytes;
+use super::encoding::{Family, base_name, encoding_of};
 use super::image::{ASSUMED_SIZE, Detail, image, size};
 use super::json::{self, Node};
+use super::memo::{Counter, Memo};
 use super::tools::{Function, answer_schema, declarations};
 
 /// Which interface a conversation came by. The same functions cost less by the newer one.
@@ -27,7 +30,7 @@ pub(super) enum Interface {
 #[derive(Debug)]
 pub(super) struct Conversation<'a> {
     pub(super) interface: Interface,
-    pub(super) messages: Vec<Message<'a>>,
+    pub(super) messages: Messages<'a>,
     pub(super) functions: Vec<Function<'a>>,
     pub(super) choice: Choice<'a>,
     pub(super) schema: Option<Schema<'a>>,
@@ -35,8 +38,26 @@ pub(super) struct Conversation<'a> {
     pub(super) complete: bool,
 }
 
+/// The messages of a request, read from its values whenever they are walked through.
+///
+/// Why they aren't kept: a message takes two hundred bytes, and a body can hold one in two.
+#[derive(Debug)]
+pub(super) struct Messages<'a> {
+    /// Those that no item stands for: at most two.
+    pub(super) first: Vec<Message<'a>>,
+    pub(super) items: &'a [Node<'a>],
+    pub(super) read: fn(&'a Node<'a>) -> Option<Message<'a>>,
+}
+
+impl<'a> Messages<'a> {
+    fn iter(&self) -> impl Iterator<Item = Message<'a>> {
+        let items = self.items.iter().filter_map(self.read);
+        self.first.iter().cloned().chain(items)
+    }
+}
+
 /// One message.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Message<'a> {
     pub(super) role: &'a str,
     pub(super) content: Option<&'a Node<'a>>,
@@ -80,7 +101,8 @@ pub(super) struct Schema<'a> {
 }
 
 /// Tokens of a conversation with `model`. `body_bytes` bounds the work that schemas may ask for.
-pub(super) fn estimate(
+pub(super) fn estimate<M: Memo>(
+    memo: &M,
     model: &str,
     conversation: &Conversation<'_>,
     body_bytes: usize,
@@ -89,29 +111,30 @@ pub(super) fn estimate(
     let model = base_name(model);
     let mut count = Count {
         model: &model,
-        encoding: resolved.encoding,
+        counter: Counter {
+            encoding: resolved.encoding,
+            memo,
+        },
         family: resolved.family,
         tokens: 0,
+        beyond: 0,
         certain: resolved.known && conversation.complete && !hides_text(&model),
     };
+    let seen = Seen::of(&conversation.messages);
     count.tokens += count.priming();
-    count.messages(conversation);
-    count.tools(conversation, schema_budget(body_bytes));
-    count.schema(conversation);
+    count.messages(conversation, &seen);
+    count.tools(conversation, &seen, body_bytes);
+    count.schema(conversation, &seen);
+    let most = most_by_bytes(body_bytes);
     Estimate {
-        tokens: count.tokens,
-        certain: count.certain,
+        tokens: count.tokens.min(most) + count.beyond,
+        certain: count.certain && count.tokens <= most,
     }
 }
 
 /// Models that are shown text which isn't in the request.
 fn hides_text(model: &str) -> bool {
     model.contains("search-preview") || model.starts_with("o1-mini") || model.starts_with("o3-mini")
-}
-
-/// Schemas may unfold to twice the body, and a little more since small bodies may name a definition often.
-fn schema_budget(body_bytes: usize) -> usize {
-    body_bytes.saturating_mul(2).saturating_add(64 * 1024)
 }
 
 /// Start and end marks of a message: `<|im_start|>`, a line end, `<|im_end|>`.
@@ -131,36 +154,52 @@ enum Written {
 struct Called<'a> {
     name: &'a str,
     in_parallel: bool,
+    /// Of its name, counted once however many messages answer it.
+    tokens: Cell<Option<u64>>,
 }
 
-fn called<'a>(messages: &'a [Message<'a>]) -> BTreeMap<&'a str, Called<'a>> {
-    let of_message = |message: &'a Message<'a>| {
-        let in_parallel = message.calls.len() > 1;
-        let calls = message.calls.iter();
-        calls.filter_map(move |call| {
-            Some((
-                call.id?,
-                Called {
+/// What must be known of all messages before one is counted.
+struct Seen<'a> {
+    called: BTreeMap<&'a str, Called<'a>>,
+    system: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn of(messages: &Messages<'a>) -> Self {
+        let mut seen = Seen {
+            called: BTreeMap::new(),
+            system: false,
+        };
+        for message in messages.iter() {
+            seen.system |= message.is_system();
+            let in_parallel = message.calls.len() > 1;
+            for call in &message.calls {
+                let called = Called {
                     name: call.name,
                     in_parallel,
-                },
-            ))
-        })
-    };
-    messages.iter().flat_map(of_message).collect()
+                    tokens: Cell::new(None),
+                };
+                seen.called.extend(call.id.map(|id| (id, called)));
+            }
+        }
+        seen
+    }
 }
 
-struct Count<'a> {
+struct Count<'a, M> {
     model: &'a str,
-    encoding: Encoding,
+    counter: Counter<'a, M>,
     family: Family,
+    /// What follows the bytes of the body, and is never more (see `bound`).
     tokens: u64,
+    /// What doesn't: images, sound, schemas that unfold.
+    beyond: u64,
     certain: bool,
 }
 
-impl Count<'_> {
+impl<M: Memo> Count<'_, M> {
     fn add(&mut self, text: &str) {
-        self.tokens += self.encoding.count(text);
+        self.tokens += self.counter.count(text);
     }
 
     fn is_harmony(&self) -> bool {
@@ -172,11 +211,10 @@ impl Count<'_> {
         if self.is_harmony() { 2 } else { 3 }
     }
 
-    fn messages(&mut self, conversation: &Conversation<'_>) {
-        let called = called(&conversation.messages);
+    fn messages(&mut self, conversation: &Conversation<'_>, seen: &Seen<'_>) {
         let mut tools_wait = !conversation.functions.is_empty() && !self.is_harmony();
-        for message in &conversation.messages {
-            let answered = message.answers.and_then(|id| called.get(id));
+        for message in conversation.messages.iter() {
+            let answered = message.answers.and_then(|id| seen.called.get(id));
             let written = if tools_wait && message.is_system() {
                 tools_wait = false;
                 Written::BeforeTools
@@ -185,13 +223,22 @@ impl Count<'_> {
             } else {
                 Written::AsIs
             };
-            self.message(message, written);
-            let answered = answered.filter(|_| message.role == "tool");
-            if let Some(name) = message.name.or(answered.map(|answered| answered.name)) {
-                self.tokens += 1;
-                self.add(name);
+            self.message(&message, written);
+            match (message.name, answered) {
+                (Some(name), _) => self.tokens += 1 + self.counter.count(name),
+                (None, Some(called)) if message.role == "tool" => {
+                    self.tokens += 1 + self.name(called);
+                }
+                (None, Some(_) | None) => {}
             }
         }
+    }
+
+    fn name(&self, called: &Called<'_>) -> u64 {
+        let tokens = called.tokens.get();
+        let tokens = tokens.unwrap_or_else(|| self.counter.count(called.name));
+        called.tokens.set(Some(tokens));
+        tokens
     }
 
     /// One message without its name.
@@ -229,12 +276,12 @@ impl Count<'_> {
         self.add(call.name);
         // Spaces that the model wrote between the members aren't shown to it again.
         match json::parse(call.arguments.as_bytes()) {
-            Some(arguments) => {
+            Ok(arguments) => {
                 self.add(&arguments.compact());
                 let empty = matches!(&arguments, Node::Object(members) if members.is_empty());
                 self.tokens += u64::from(empty && self.is_harmony());
             }
-            None => self.add(call.arguments),
+            Err(_) => self.add(call.arguments),
         }
     }
 
@@ -280,27 +327,31 @@ impl Count<'_> {
         };
         let size = url.and_then(size);
         self.certain &= size.is_some();
-        self.tokens += image(self.model, size.unwrap_or(ASSUMED_SIZE), detail);
+        self.beyond += image(self.model, size.unwrap_or(ASSUMED_SIZE), detail);
     }
 
     fn audio(&mut self, part: &Node<'_>) {
         let data = part.get("input_audio").and_then(|input| input.text("data"));
         match data.and_then(audio) {
-            Some(tokens) => self.tokens += tokens,
+            Some(tokens) => self.beyond += tokens,
             None => self.certain = false,
         }
     }
 
-    fn tools(&mut self, conversation: &Conversation<'_>, budget: usize) {
+    fn tools(&mut self, conversation: &Conversation<'_>, seen: &Seen<'_>, body_bytes: usize) {
         if conversation.functions.is_empty() {
             return;
         }
-        let (tokens, all) = declarations(self.encoding, &conversation.functions, budget);
-        self.tokens += tokens + self.around_tools(conversation);
+        let declared = declarations(self.counter, &conversation.functions, body_bytes);
+        match declared.unfolds {
+            true => self.beyond += declared.tokens,
+            false => self.tokens += declared.tokens,
+        }
+        self.tokens += self.around_tools(conversation.interface, seen);
         if self.is_harmony() && conversation.functions.iter().any(Function::has_parameters) {
             self.tokens += 1;
         }
-        self.certain &= all;
+        self.certain &= declared.all;
         match conversation.choice {
             Choice::Free => {}
             Choice::Nothing => self.tokens += 1,
@@ -313,31 +364,27 @@ impl Count<'_> {
     }
 
     /// The heading of the tools, and a message of their own where no system message holds them.
-    fn around_tools(&self, conversation: &Conversation<'_>) -> u64 {
-        match (self.family, conversation.interface) {
+    fn around_tools(&self, interface: Interface, seen: &Seen<'_>) -> u64 {
+        match (self.family, interface) {
             (Family::Harmony, Interface::Chat) if self.model.starts_with("gpt-5") => 90,
             (Family::Harmony, Interface::Responses) if self.model.starts_with("gpt-5") => 8,
             (Family::Harmony, Interface::Chat | Interface::Responses) => 10,
-            (Family::Cl | Family::O | Family::Plain, _) => {
-                let system = conversation.messages.iter().any(Message::is_system);
-                match (conversation.interface, system) {
-                    (Interface::Chat, true) => 5,
-                    (Interface::Chat, false) => 9,
-                    (Interface::Responses, _) => 3,
-                }
-            }
+            (Family::Cl | Family::O | Family::Plain, _) => match (interface, seen.system) {
+                (Interface::Chat, true) => 5,
+                (Interface::Chat, false) => 9,
+                (Interface::Responses, _) => 3,
+            },
         }
     }
 
-    fn schema(&mut self, conversation: &Conversation<'_>) {
+    fn schema(&mut self, conversation: &Conversation<'_>, seen: &Seen<'_>) {
         let Some(schema) = conversation.schema else {
             return;
         };
-        self.tokens += 16 + answer_schema(self.encoding, schema.schema);
+        self.tokens += 16 + answer_schema(self.counter, schema.schema);
         self.add(schema.name);
         self.add(schema.description);
-        let holds_it = |message: &Message<'_>| matches!(message.role, "system" | "developer");
-        if !conversation.messages.iter().any(holds_it) {
+        if !seen.system {
             self.tokens += 4; // A system message of its own.
         }
     }

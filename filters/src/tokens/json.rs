@@ -3,12 +3,15 @@
 //! Why not `serde_json::Value`: it sorts members, and the order of a schema's properties decides what the
 //! model is shown; and it copies every string, of which an image in a body is megabytes long.
 //!
-//! Nesting is bounded by `serde_json` (128 levels), so functions here may recurse. Never panics.
+//! Nesting is bounded by `serde_json` (128 levels), so functions here may recurse. The number of values is
+//! bounded too: one takes up to 56 bytes and can be written in two, so that a body of 32 MiB could ask for
+//! a gigabyte. Never panics.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// One JSON value.
 #[derive(Debug)]
@@ -21,9 +24,32 @@ pub(super) enum Node<'a> {
     Object(Vec<(Cow<'a, str>, Node<'a>)>),
 }
 
-/// Reads a whole body. `None`: not JSON, or nested too deep.
-pub(super) fn parse(body: &[u8]) -> Option<Node<'_>> {
-    serde_json::from_slice(body).ok()
+/// Why a body has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Not JSON, or nested too deep.
+    NotJson,
+    /// More than `MAX_VALUES`.
+    TooMany,
+}
+
+/// Values in one body: 30 MB of them at most. The largest request that a model takes, embeddings of
+/// 300,000 tokens given as numbers, has fewer.
+const MAX_VALUES: u32 = 500_000;
+
+/// A list or an object counts for as many values, since it begins with room for four.
+const LIST_VALUES: u32 = 4;
+
+/// Reads a whole body.
+pub(super) fn parse(body: &[u8]) -> Result<Node<'_>, Unread> {
+    let left = Cell::new(MAX_VALUES);
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let node = Values { left: &left }.deserialize(&mut json);
+    match node {
+        Ok(node) => json.end().map(|()| node).map_err(|_| Unread::NotJson),
+        Err(_) if left.get() == 0 => Err(Unread::TooMany),
+        Err(_) => Err(Unread::NotJson),
+    }
 }
 
 impl<'a> Node<'a> {
@@ -142,15 +168,33 @@ fn write_text(text: &str, out: &mut String) {
     out.push_str(&quoted);
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Node<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(NodeVisitor)
+/// Reads one value, as long as there may be more.
+#[derive(Clone, Copy)]
+struct Values<'l> {
+    left: &'l Cell<u32>,
+}
+
+impl<'de> DeserializeSeed<'de> for Values<'_> {
+    type Value = Node<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Node<'de>, D::Error> {
+        self.take(1)?;
+        from.deserialize_any(self)
     }
 }
 
-struct NodeVisitor;
+impl Values<'_> {
+    fn take<E: Error>(self, values: u32) -> Result<(), E> {
+        let left = self.left.get().saturating_sub(values);
+        self.left.set(left);
+        match left {
+            0 => Err(E::custom("too many values")),
+            _ => Ok(()),
+        }
+    }
+}
 
-impl<'de> Visitor<'de> for NodeVisitor {
+impl<'de> Visitor<'de> for Values<'_> {
     type Value = Node<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -186,17 +230,19 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node<'de>, A::Error> {
+        self.take(LIST_VALUES)?;
         let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(self)? {
             list.push(item);
         }
         Ok(Node::List(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node<'de>, A::Error> {
+        self.take(LIST_VALUES)?;
         let mut object = Vec::new();
-        while let Some((Key(key), value)) = members.next_entry()? {
-            object.push((key, value));
+        while let Some(Key(key)) = members.next_key()? {
+            object.push((key, members.next_value_seed(self)?));
         }
         Ok(Node::Object(object))
     }
@@ -260,6 +306,19 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_refused() {
-        assert!(parse("[".repeat(100_000).as_bytes()).is_none());
+        let deep = "[".repeat(100_000);
+        assert_eq!(parse(deep.as_bytes()).err(), Some(Unread::NotJson));
+    }
+
+    #[test]
+    fn more_values_than_may_be_are_not_read() {
+        let body = |numbers: u32| format!("[{}1]", "1,".repeat(numbers as usize - 1));
+        let most = MAX_VALUES - 1 - LIST_VALUES - 1;
+        assert!(parse(body(most).as_bytes()).is_ok());
+        let unread = parse(body(most + 1).as_bytes()).err();
+        assert_eq!(unread, Some(Unread::TooMany));
+        let lists = "[[]],".repeat(MAX_VALUES as usize / 10);
+        let unread = parse(format!("[{lists}1]").as_bytes()).err();
+        assert_eq!(unread, Some(Unread::TooMany));
     }
 }

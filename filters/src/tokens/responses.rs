@@ -7,7 +7,7 @@
 //! estimate says that it isn't certain.
 
 use super::chat::{call, choice, function, schema};
-use super::conversation::{Conversation, Interface, Message};
+use super::conversation::{Conversation, Interface, Message, Messages};
 use super::json::Node;
 use super::tools::Function;
 
@@ -16,24 +16,21 @@ pub(super) fn conversation<'a>(body: &'a Node<'a>) -> Option<Conversation<'a>> {
     let stored = ["previous_response_id", "conversation", "prompt"]
         .iter()
         .any(|name| body.get(name).is_some());
-    let mut messages: Vec<Message<'a>> = Vec::new();
+    let mut first: Vec<Message<'a>> = Vec::new();
     let instructions = body
         .get("instructions")
         .filter(|text| text.as_text() != Some(""));
-    messages.extend(instructions.map(|text| plain("system", text)));
-    let mut complete = !stored;
-    match body.get("input") {
-        Some(Node::List(items)) => {
-            for item in items {
-                let read = message(item);
-                complete &= read.is_some();
-                messages.extend(read);
-            }
+    first.extend(instructions.map(|text| plain("system", text)));
+    let items = match body.get("input") {
+        Some(Node::List(items)) => items.as_slice(),
+        Some(input) => {
+            first.push(plain("user", input));
+            &[]
         }
-        Some(input) => messages.push(plain("user", input)),
-        None => {}
-    }
-    if messages.is_empty() && !stored {
+        None => &[],
+    };
+    let read = items.iter().filter(|item| is_read(item)).count();
+    if first.is_empty() && read == 0 && !stored {
         return None;
     }
     let tools = body.list("tools");
@@ -45,8 +42,12 @@ pub(super) fn conversation<'a>(body: &'a Node<'a>) -> Option<Conversation<'a>> {
     let format = body.get("text").and_then(|text| text.get("format"));
     Some(Conversation {
         interface: Interface::Responses,
-        messages,
-        complete: complete && functions.len() == tools.len(),
+        messages: Messages {
+            first,
+            items,
+            read: message,
+        },
+        complete: !stored && read == items.len() && functions.len() == tools.len(),
         functions,
         choice: choice(body.get("tool_choice")),
         schema: format.and_then(|format| schema(format, format)),
@@ -63,6 +64,15 @@ fn plain<'a>(role: &'a str, content: &'a Node<'a>) -> Message<'a> {
         role,
         content: Some(content),
         ..Message::default()
+    }
+}
+
+/// Whether an item's cost can be known.
+fn is_read(item: &Node<'_>) -> bool {
+    match item.text("type").unwrap_or("message") {
+        "function_call" | "function_call_output" => true,
+        "message" => item.get("content").is_some(),
+        _ => false,
     }
 }
 

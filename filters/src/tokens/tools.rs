@@ -34,8 +34,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::encoding::Encoding;
+use super::bound::unfolded_max_bytes;
 use super::json::{Node, Spacing};
+use super::memo::{Counter, Memo};
 
 /// A declared function.
 #[derive(Clone, Copy, Debug)]
@@ -55,32 +56,45 @@ impl Function<'_> {
 /// Types nested deeper than this are `any`.
 const MAX_DEPTH: usize = 12;
 
-/// Tokens of the declarations, and whether all of them were counted.
-pub(super) fn declarations(
-    encoding: Encoding,
+/// What the declarations of functions cost.
+pub(super) struct Declared {
+    pub(super) tokens: u64,
+    /// False: they unfold to more than is looked at.
+    pub(super) all: bool,
+    /// Whether a definition is named, so that the same bytes may be written many times.
+    pub(super) unfolds: bool,
+}
+
+/// What functions cost that were declared in a body of so many bytes.
+pub(super) fn declarations<M: Memo>(
+    counter: Counter<'_, M>,
     functions: &[Function<'_>],
-    budget: usize,
-) -> (u64, bool) {
-    let mut namespace = Namespace::new(budget);
+    body_bytes: usize,
+) -> Declared {
+    let mut namespace = Namespace::new(unfolded_max_bytes(body_bytes));
     namespace.put("namespace functions {\n\n");
     for function in functions {
         namespace.function(function);
     }
     namespace.put("} // namespace functions");
-    let tokens = encoding.count(&namespace.text);
-    (tokens.saturating_sub(namespace.bare), !namespace.spent())
+    let tokens = counter.count(&namespace.text);
+    Declared {
+        tokens: tokens.saturating_sub(namespace.bare),
+        all: !namespace.spent(),
+        unfolds: namespace.unfolds,
+    }
 }
 
 /// Tokens of the schema that an answer must follow.
 ///
 /// Titles and `additionalProperties` aren't shown to the model.
-pub(super) fn answer_schema(encoding: Encoding, schema: Option<&Node<'_>>) -> u64 {
+pub(super) fn answer_schema<M: Memo>(counter: Counter<'_, M>, schema: Option<&Node<'_>>) -> u64 {
     let mut text = String::new();
     match schema {
         Some(schema) => schema.write(Spacing::Compact, is_shown, &mut text),
         None => text.push_str("{}"),
     }
-    encoding.count(&text)
+    counter.count(&text)
 }
 
 fn is_shown(key: &str, value: &Node<'_>) -> bool {
@@ -95,6 +109,7 @@ struct Namespace<'a> {
     definitions: BTreeMap<&'a str, &'a Node<'a>>,
     /// Functions none of whose properties has words: each counts one token less.
     bare: u64,
+    unfolds: bool,
 }
 
 impl<'a> Namespace<'a> {
@@ -104,6 +119,7 @@ impl<'a> Namespace<'a> {
             budget,
             definitions: BTreeMap::new(),
             bare: 0,
+            unfolds: false,
         }
     }
 
@@ -126,7 +142,9 @@ impl<'a> Namespace<'a> {
         if !self.spent() {
             let before = self.text.len();
             value.write(Spacing::Spaced, |_, _| true, &mut self.text);
-            self.pay(self.text.len() - before);
+            let end = self.text.floor_char_boundary(before + self.budget);
+            self.text.truncate(end);
+            self.pay(end - before);
         }
     }
 
@@ -211,6 +229,7 @@ impl<'a> Namespace<'a> {
     fn resolve(&mut self, schema: &'a Node<'a>) -> &'a Node<'a> {
         let meant = match schema.text("$ref") {
             Some(path) => {
+                self.unfolds = true;
                 let name = path.rsplit('/').next().unwrap_or(path);
                 self.definitions.get(name).copied().unwrap_or(&Node::Null)
             }

@@ -2,6 +2,7 @@
 
 use filters::breaker::State as Breaker;
 use filters::limit::reservation::Mode;
+use filters::time::Time;
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -52,7 +53,8 @@ pub fn json(state: &State) -> Value {
 fn of_backend(state: &State, backend: &Backend) -> Value {
     let now = clock::now().time();
     let mut shown = json!({ "name": backend.name.as_ref(), "host": backend.url.authority });
-    let (name, reason, until) = match state.health.backend(backend).state(now) {
+    let health = state.health.backend(backend);
+    let (name, reason, until) = match health.state(now) {
         Breaker::Closed => ("closed", None, None),
         Breaker::Open { until, reason } => ("open", Some(reason), Some(until)),
         Breaker::HalfOpen { reason } => ("half-open", Some(reason), None),
@@ -62,10 +64,24 @@ fn of_backend(state: &State, backend: &Backend) -> Value {
         shown["reason"] = reason.label().into();
     }
     if let Some(until) = until {
-        let seconds = until.nanoseconds_since(now).div_ceil(1_000_000_000);
-        shown["closes_at"] = (clock::unix_seconds() + seconds).into();
+        shown["closes_at"] = unix_seconds_at(until, now).into();
+    }
+    let remaining = health.remaining();
+    if let Some(tokens) = remaining.tokens(now) {
+        shown["remaining_tokens"] = tokens.get().into();
+    }
+    if let Some(requests) = remaining.requests(now) {
+        shown["remaining_requests"] = requests.into();
+    }
+    if let Some(until) = health.short_until(now) {
+        shown["unavailable"] = json!({ "reason": "quota", "until": unix_seconds_at(until, now) });
     }
     shown
+}
+
+/// Rounded up, so that it isn't told too early.
+fn unix_seconds_at(time: Time, now: Time) -> u64 {
+    clock::unix_seconds() + time.nanoseconds_since(now).div_ceil(1_000_000_000)
 }
 
 /// Never the URL: it may hold a password.

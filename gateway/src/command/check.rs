@@ -79,6 +79,7 @@ pub fn summary(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     section(out, "token limits", limits)?;
     section(out, "shared state", policy::redis_lines(plan).into_iter())?;
     section(out, "token metrics", metric_lines(plan))?;
+    section(out, "records", record_lines(plan).into_iter())?;
     let warnings = plan.warnings.iter().map(|warning| vec![warning.clone()]);
     section(out, "warnings", warnings)
 }
@@ -194,6 +195,18 @@ fn metric_lines(plan: &Plan) -> impl Iterator<Item = Vec<String>> {
             metric.namespace, metric.max_series
         )]
     })
+}
+
+fn record_lines(plan: &Plan) -> Vec<Vec<String>> {
+    let log = plan.usage_log.iter().map(|log| {
+        let directory = log.directory.display();
+        vec![format!("usage log: {directory}, a file an hour")]
+    });
+    let prices = plan.prices.iter().map(|list| {
+        let entries = list.len();
+        vec![format!("prices: {entries}")]
+    });
+    log.chain(prices).collect()
 }
 
 fn list<T: Display>(items: impl Iterator<Item = T>) -> String {

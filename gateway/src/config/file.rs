@@ -10,6 +10,7 @@ pub mod identity;
 pub mod nested;
 pub mod policy;
 pub mod pool;
+pub mod prices;
 pub mod records;
 pub mod routing;
 pub mod secret;
@@ -17,6 +18,7 @@ pub mod server;
 pub mod table;
 pub mod units;
 
+use toml::Spanned;
 use toml::de::DeTable;
 
 use super::error::{Findings, Kind, Located, Place};
@@ -51,6 +53,13 @@ pub struct File {
 
 /// Reads a whole text. Mistakes are in `findings`.
 pub fn read(findings: &Findings<'_>) -> File {
+    let document = parsed(findings);
+    let reading = Reading::of(findings);
+    sections(Table::root(&reading, Some(document.get_ref())))
+}
+
+/// The text as TOML. Mistakes of syntax are in `findings`.
+fn parsed<'t>(findings: &Findings<'t>) -> Spanned<DeTable<'t>> {
     let (document, mistakes) = DeTable::parse_recoverable(findings.text());
     for mistake in mistakes {
         let offset = mistake.span().map_or(0, |span| span.start);
@@ -59,8 +68,7 @@ pub fn read(findings: &Findings<'_>) -> File {
         let path = "syntax".to_owned();
         findings.add(Kind::Syntax, &Place { offset, path }, message);
     }
-    let reading = Reading::of(findings);
-    sections(Table::root(&reading, Some(document.get_ref())))
+    document
 }
 
 /// Every key that a file may have, as `pools.NAME.members[].backend`; sorted.

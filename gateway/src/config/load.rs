@@ -5,6 +5,7 @@
 //! declared, even if its table is wrong, so one mistake isn't reported twice. Features that this version
 //! hasn't are checked as thoroughly as the others and then noted as pending; none is ignored.
 
+mod affinity;
 mod api;
 mod backend;
 mod breaker;
@@ -14,6 +15,7 @@ mod limit;
 mod names;
 mod policy;
 mod pool;
+pub(super) mod prices;
 mod records;
 mod secrets;
 mod server;
@@ -22,7 +24,7 @@ mod subscription;
 
 use std::sync::Arc;
 
-use filters::auth::Keys;
+use filters::auth::{Digest, Keys};
 use filters::route::ApiPaths;
 use sha2::Digest as _;
 
@@ -56,13 +58,16 @@ pub(super) fn plan(
     };
     let server = server::server(&loader);
     let backends = backend::backends(&loader);
-    let pools = pool::pools(&loader, &backends);
-    let apis = api::apis(&loader, &pools);
     let products = api::products(&loader);
     let subscriptions = subscription::subscriptions(&loader, &products);
+    let digests: Vec<Digest> = subscriptions.keys.iter().map(|key| key.digest).collect();
+    let pools = pool::pools(&loader, &backends, &digests);
+    let apis = api::apis(&loader, &pools);
     let redis = records::redis(&loader);
     let token_limits = limit::token_limits(&loader);
     let token_metrics = policy::token_metrics(&loader);
+    let usage_log = records::usage_log(&loader);
+    let prices = records::prices(&loader);
     policy::check_pending(&loader);
     records::check_pending(&loader);
     names::warn_of_unused(&loader);
@@ -88,6 +93,8 @@ pub(super) fn plan(
         redis,
         token_limits,
         token_metrics,
+        usage_log,
+        prices,
         warnings: warnings(source, findings),
         pending: findings
             .pending_features()

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use filters::auth::Keys;
+use filters::balance::affinity::Cookies;
 use filters::dimensions::Dimension;
 use filters::expression::Expression;
 use filters::limit::reservation::Mode;
 use filters::limit::{Limit, OnRedisError};
 use filters::pattern::Pattern;
+use filters::price::PriceList;
 use filters::route::{ApiPaths, Schema};
 use filters::{balance, breaker, retry};
 
@@ -58,6 +60,10 @@ pub struct Plan {
     pub token_limits: Vec<Arc<TokenLimit>>,
     /// The token metrics, in file order.
     pub token_metrics: Vec<Arc<TokenMetric>>,
+    /// Where usage is written down; `None`: nowhere.
+    pub usage_log: Option<UsageLog>,
+    /// What tokens cost; `None`: nothing has a price.
+    pub prices: Option<Arc<PriceList>>,
     /// What `check` warns of and `run` logs once (literal secrets, ...), in file order.
     pub warnings: Vec<String>,
     /// What this version doesn't do yet, in file order. `run` refuses a plan where this isn't empty.
@@ -303,8 +309,17 @@ pub struct Pool {
     pub balance: balance::Pool,
     /// What follows an attempt that fails.
     pub retry: retry::Rule,
-    /// The name of the cookie that keeps a caller with a member; `None`: nothing does.
-    pub session_affinity: Option<String>,
+    /// What keeps a caller with a member; `None`: nothing does.
+    pub session_affinity: Option<SessionAffinity>,
+}
+
+/// `session-affinity` of a pool.
+#[derive(Debug)]
+pub struct SessionAffinity {
+    /// The cookie's name.
+    pub cookie: String,
+    /// Its value for each member, by the place in `members`.
+    pub signed: Cookies,
 }
 
 /// One entry of `members`.
@@ -370,4 +385,11 @@ pub struct TokenMetric {
     pub dimensions: Vec<Dimension>,
     /// Beyond it new label sets fall into `other`.
     pub max_series: usize,
+}
+
+/// `[usage-log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageLog {
+    /// Where its files go; made where it isn't there.
+    pub directory: PathBuf,
 }

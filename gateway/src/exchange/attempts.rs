@@ -16,6 +16,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use super::attempt::{self, Reached};
 use super::relay::{Relay, Relayed, Upstream};
 use super::{Exchange, Served, Understood, counting, verdict};
+use crate::affinity;
 use crate::clock::{self, Moment};
 use crate::config::plan::Backend;
 use crate::context::{AttemptEnd, End, Record, Source};
@@ -80,7 +81,8 @@ impl<'a, 'u> Attempts<'a, 'u> {
     /// Attempts until one is committed or none is left.
     pub async fn run(mut self) -> Served {
         let pool = self.understood.admitted.pool.clone();
-        let mut course = Course::begin(self.exchange.state, pool, self.begun.time());
+        let asks = self.understood.asks(&self.exchange);
+        let mut course = Course::begin(self.exchange.state, pool, asks, self.begun.time());
         while let Some(step) = course.next(clock::now().time()) {
             self.record.backend = Some(step.backend.clone());
             match self.attempt(&mut course, &step).await {
@@ -103,6 +105,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         let Some(answer) = reached.upstream.response_header().cloned() else {
             return self.unreached(course, step, Unreached::Failed(Failure::Reset));
         };
+        course.heard(step, &answer.headers, clock::now().time());
         if respond::refuses_credential(answer.status) {
             let status = answer.status.as_u16();
             tracing::error!(backend = %backend.name, status, "the backend refused our credential");
@@ -184,6 +187,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     fn head(&self, backend: &Backend, outgoing: &Outgoing) -> pingora::Result<RequestHeader> {
         let request = self.exchange.session.req_header();
         let reading = match self.understood.caller.shape {
+            Shape::Other if affinity::makes(&self.understood.call) => Reading::Understood,
             Shape::Other => Reading::Untouched,
             Shape::Chat | Shape::Completions | Shape::Embeddings | Shape::Responses => {
                 Reading::Understood
@@ -211,6 +215,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             answer: passing.answer,
             shape: self.understood.caller.shape,
             keeps_usage_chunk: passing.outgoing.keeps_usage_chunk,
+            holder: None,
             begun: None,
             hold: &mut self.hold,
         };
@@ -221,6 +226,10 @@ impl<'a, 'u> Attempts<'a, 'u> {
                 self.ended(&step.backend, verdict::label_of(trouble));
                 return Tried::Failed(next);
             }
+        } else {
+            let cookie = course.cookie(step, affinity::is_secure(relay.session));
+            let keeping = (self.exchange.state, step.backend.as_ref(), cookie);
+            relay.holder = self.understood.keep(&mut relay.answer, keeping);
         }
         let relayed = relay.run().await;
         drop(stream_open);

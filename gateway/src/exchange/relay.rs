@@ -27,6 +27,7 @@ pub use self::upstream::Upstream;
 use self::opening::Over;
 use self::stream::{Stopped, Stream};
 use self::upstream::Came;
+use crate::affinity::Holder;
 use crate::clock::Moment;
 use crate::context::End;
 use crate::stage::limit::Hold;
@@ -92,6 +93,8 @@ pub struct Relay<'a> {
     pub shape: Shape,
     /// Whether the extra usage chunk is kept from the caller.
     pub keeps_usage_chunk: bool,
+    /// Learns the id of what the answer names, once; absent if there is nothing to learn.
+    pub holder: Option<Holder<'a>>,
     /// What was read before the head went out, if it is a stream.
     pub begun: Option<Begun>,
     /// What is held of the call's limits: the answer's head tells what is left.
@@ -168,6 +171,15 @@ impl Relay<'_> {
         sent.map_err(|_| ())
     }
 
+    /// Before the caller can ask for it.
+    fn learn(&mut self, id: Option<&str>) {
+        if let Some(id) = id
+            && let Some(holder) = self.holder.take()
+        {
+            holder.made(id);
+        }
+    }
+
     async fn finish(&mut self) -> End {
         match self.session.write_response_body(Bytes::new(), true).await {
             Ok(()) => End::Complete,
@@ -187,6 +199,7 @@ impl Relay<'_> {
             return relayed;
         }
         let (mut stream, held, over) = begun.into_parts();
+        self.learn(stream.id());
         if self.send(held).await.is_err() {
             return self.left(stream).await;
         }
@@ -198,6 +211,7 @@ impl Relay<'_> {
                 match self.next().await {
                     Next::Chunk(chunk) => {
                         let bytes = stream.take(chunk);
+                        self.learn(stream.id());
                         if self.send(bytes).await.is_err() {
                             return self.left(stream).await;
                         }

@@ -29,6 +29,10 @@ pub(super) fn describe(recorder: &PrometheusRecorder) {
             "Calls to Redis that failed or were late, by operation.",
         ),
         (
+            USAGE_LOG_DROPPED,
+            "Lines of the usage log that couldn't be written.",
+        ),
+        (
             BACKEND_TRIPS,
             "Times that a backend's breaker opened, by reason.",
         ),

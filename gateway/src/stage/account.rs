@@ -2,6 +2,8 @@
 //!
 //! Never decides what a request cost; it is told.
 
+mod line;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -43,6 +45,9 @@ pub fn account(
     if let Some(caller) = &record.caller {
         if reached_a_subscription(caller) {
             metrics.usage_record(record.source, record.end);
+            if let Some(log) = &state.usage_log {
+                log.write(line::line(arrival, caller, record, duration));
+            }
         }
         token_metrics(state, arrival, head, (caller, record));
     }

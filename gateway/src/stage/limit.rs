@@ -263,7 +263,8 @@ async fn estimate(state: &State, call: &Call<'_>) -> Option<Tokens> {
     }
     let model = counted_as(state, call.admitted);
     let body = call.body.clone();
-    let count = move || tokens::prompt(&model, shape, &body);
+    let counts = state.limits.counts();
+    let count = move || tokens::prompt_with(counts.as_ref(), &model, shape, &body);
     let estimate = match call.body.len() > INLINE_MAX_BYTES {
         true => tokio::task::spawn_blocking(count).await.ok().flatten(),
         false => count(),

@@ -1,8 +1,11 @@
 //! Which member of the pool the next attempt goes to, and whether there is a next attempt.
 //!
 //! A course is one request's way through its pool: the best priority with a usable member, by weight, never
-//! the same member twice while another is left. What is decided is `filters`' (balance, breaker, retry); what
-//! is kept between requests is `health`'s. Never connects.
+//! the same member twice while another is left. A member that said that its quota can't take the request is
+//! passed over, unless the whole pool says so: that is a forecast, and nobody is refused for one. A request
+//! of a session goes where that is while the breaker lets it; one that names what a member holds goes there or
+//! nowhere. What is decided is `filters`' (balance, breaker, retry); what is kept between requests is
+//! `health`'s. Never connects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,21 +15,35 @@ use filters::outcome::{FailureReason, Outcome};
 use filters::refusal::Refusal;
 use filters::retry::{self, Caller, End, Left, Next, SoFar};
 use filters::time::Time;
+use filters::units::Tokens;
+use http::{HeaderMap, HeaderValue};
 
+use crate::affinity::{self, Belongs};
 use crate::config::plan::{Backend, Pool};
-use crate::health::{Admitted, PoolHealth};
+use crate::health::{Able, Admitted, PoolHealth};
 use crate::state::State;
+use crate::upstream::headers::HeaderView;
 
 /// One request's way through its pool.
 pub struct Course<'s> {
     state: &'s State,
     pool: Arc<Pool>,
     health: Arc<PoolHealth>,
+    asks: Asks,
     tried: Members,
     turn: Option<u64>,
     again: Option<usize>,
     attempts: u32,
     ends: Vec<(usize, End)>,
+}
+
+/// What of a request decides where it goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Asks {
+    /// Where it belongs.
+    pub belongs: Belongs,
+    /// What it will be charged for, roughly.
+    pub estimate: Tokens,
 }
 
 /// An attempt that may be made.
@@ -50,13 +67,14 @@ impl Step {
 
 impl<'s> Course<'s> {
     /// A request that comes to the pool.
-    pub fn begin(state: &'s State, pool: Arc<Pool>, now: Time) -> Self {
+    pub fn begin(state: &'s State, pool: Arc<Pool>, asks: Asks, now: Time) -> Self {
         let health = state.health.pool(&pool, now, state.seed());
         health.budget().deposit(now);
         Course {
             state,
             pool,
             health,
+            asks,
             tried: Members::NONE,
             turn: None,
             again: None,
@@ -70,19 +88,36 @@ impl<'s> Course<'s> {
         if let Some(member) = self.again.take() {
             return self.admit(member, now);
         }
-        let mut among = self.untried(now);
-        loop {
-            let turn = match self.turn {
-                Some(turn) => turn,
-                None => self.health.turn(&self.pool, among),
-            };
-            let choice = self.pool.balance.choose(among, turn)?;
-            self.turn = Some(choice.turn);
-            among = among.without(choice.member);
-            if let Some(step) = self.admit(choice.member, now) {
-                return Some(step);
+        match self.asks.belongs {
+            Belongs::Nowhere => {}
+            Belongs::Holder(member) if self.tried.contains(member) => return None,
+            Belongs::Holder(member) => return self.admit(member, now),
+            Belongs::Session(member) => {
+                if let Some(step) = self.in_session(member, now) {
+                    return Some(step);
+                }
             }
         }
+        let estimate = self.asks.estimate;
+        let Able { usable, roomy } = self.state.health.able(&self.pool, estimate, now);
+        let (usable, roomy) = (usable.but(self.tried), roomy.but(self.tried));
+        self.choose(roomy, now)
+            .or_else(|| self.choose(usable.but(roomy), now))
+    }
+
+    /// The cookie that keeps the caller with the member of this step; none if it has a good one, or needs none.
+    pub fn cookie(&self, step: &Step, secure: bool) -> Option<HeaderValue> {
+        let affinity = self.pool.session_affinity.as_ref()?;
+        match self.asks.belongs {
+            Belongs::Nowhere => affinity::cookie(affinity, step.member, secure),
+            Belongs::Session(_) | Belongs::Holder(_) => None,
+        }
+    }
+
+    /// What a backend's answer tells of it before it is judged.
+    pub fn heard(&self, step: &Step, headers: &HeaderMap, now: Time) {
+        let headers = HeaderView(headers);
+        self.state.health.heard(&step.backend, &headers, now);
     }
 
     /// How an attempt ended, and what follows it.
@@ -93,7 +128,10 @@ impl<'s> Course<'s> {
         let so_far = SoFar {
             attempts: self.attempts,
             stale: 0,
-            members: self.pool.members.len(),
+            members: match self.asks.belongs {
+                Belongs::Holder(_) => 1,
+                Belongs::Nowhere | Belongs::Session(_) => self.pool.members.len(),
+            },
             left: self.left(step, now),
             caller,
         };
@@ -115,7 +153,11 @@ impl<'s> Course<'s> {
     /// What the caller is told when no member can serve it.
     pub fn exhausted(&self, now: Time) -> Refusal {
         let is_tried = |place: &usize| self.ends.iter().any(|(member, _)| member == place);
-        let others = (0..self.pool.members.len()).filter(|place| !is_tried(place));
+        let others = match self.asks.belongs {
+            Belongs::Holder(member) => member..member + 1,
+            Belongs::Nowhere | Belongs::Session(_) => 0..self.pool.members.len(),
+        };
+        let others = others.filter(|place| !is_tried(place));
         let mut ends: Vec<End> = others
             .map(|place| {
                 let backend = &self.pool.members[place].backend;
@@ -127,13 +169,49 @@ impl<'s> Course<'s> {
         retry::exhausted(&ends)
     }
 
-    fn untried(&self, now: Time) -> Members {
-        self.state.health.usable(&self.pool, now).but(self.tried)
+    /// The session's own member, once. The session is over when its breaker refuses.
+    fn in_session(&mut self, member: usize, now: Time) -> Option<Step> {
+        if !self.tried.contains(member)
+            && let Some(step) = self.admit(member, now)
+        {
+            return Some(step);
+        }
+        let backend = &self.pool.members[member].backend;
+        if !self.tried.contains(member) || !self.state.health.is_usable(backend, now) {
+            self.asks.belongs = Belongs::Nowhere;
+        }
+        None
+    }
+
+    fn choose(&mut self, mut among: Members, now: Time) -> Option<Step> {
+        while !among.is_empty() {
+            let turn = match self.turn {
+                Some(turn) => turn,
+                None => self.health.turn(&self.pool, among),
+            };
+            let choice = self.pool.balance.choose(among, turn)?;
+            self.turn = Some(choice.turn);
+            among = among.without(choice.member);
+            if let Some(step) = self.admit(choice.member, now) {
+                return Some(step);
+            }
+        }
+        None
+    }
+
+    fn is_another_left(&self, now: Time) -> bool {
+        if matches!(self.asks.belongs, Belongs::Holder(_)) {
+            return false;
+        }
+        let mut members = self.pool.members.iter().enumerate();
+        members.any(|(place, member)| {
+            !self.tried.contains(place) && self.state.health.is_usable(&member.backend, now)
+        })
     }
 
     fn admit(&mut self, member: usize, now: Time) -> Option<Step> {
         let backend = self.pool.members[member].backend.clone();
-        match self.state.health.admit(&backend, now) {
+        match self.state.health.admit(&backend, self.asks.estimate, now) {
             Admitted::Refused => None,
             Admitted::At(sent_at) => {
                 self.tried = self.tried.with(member);
@@ -147,7 +225,7 @@ impl<'s> Course<'s> {
     }
 
     fn left(&self, step: &Step, now: Time) -> Left {
-        if !self.untried(now).is_empty() {
+        if self.is_another_left(now) {
             return Left::Another;
         }
         match self.state.health.is_usable(&step.backend, now) {

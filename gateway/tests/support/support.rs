@@ -21,8 +21,10 @@ pub mod curl;
 pub mod gateway;
 pub mod http;
 pub mod http2;
+pub mod load;
 pub mod metrics;
 pub mod plain;
+pub mod pool;
 pub mod reference;
 pub mod tls_front;
 

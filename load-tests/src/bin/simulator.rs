@@ -77,6 +77,7 @@ async fn run(arguments: Arguments) -> std::io::Result<()> {
         region: arguments.region.clone(),
         behaviour: behaviour(&arguments)?,
         log: arguments.log,
+        ..Options::default()
     };
     let handle = Simulator::start(options).await?;
     writeln!(

@@ -88,6 +88,7 @@ impl Connection {
             charged: Charge::default(),
             ending: Ending::Open,
             arrived: Instant::now(),
+            decided: None,
             ended: None,
         };
         self.state.journal.begin(Record {

@@ -86,6 +86,8 @@ pub struct Content {
     pub tokens: u32,
     /// The text itself instead of made-up words; split at spaces into tokens.
     pub text: Option<String>,
+    /// The caller's last text instead of made-up words: so a test can tell whose answer it is.
+    pub echo: bool,
     /// Reported as cached, at most the prompt's tokens.
     pub cached_tokens: u64,
     /// Added to the completion tokens and reported as reasoning.
@@ -101,6 +103,7 @@ impl Default for Content {
         Self {
             tokens: 16,
             text: None,
+            echo: false,
             cached_tokens: 0,
             reasoning_tokens: 0,
             prompt_tokens: None,
@@ -262,6 +265,18 @@ impl Behaviour {
         Self {
             content: Content {
                 tokens,
+                ..Content::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Says what the caller said last.
+    #[must_use]
+    pub fn echo() -> Self {
+        Self {
+            content: Content {
+                echo: true,
                 ..Content::default()
             },
             ..Self::default()

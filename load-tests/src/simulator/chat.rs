@@ -61,7 +61,13 @@ fn asked(body: &Value, messages: &[Value]) -> Asked {
         schema: structured(body.get("response_format")),
         max_tokens: bound.and_then(Value::as_u64),
         prompt_characters: messages.iter().map(characters).sum(),
+        last_text: last_text(messages),
     }
+}
+
+fn last_text(messages: &[Value]) -> Option<String> {
+    let content = messages.last()?.get("content")?;
+    content.as_str().map(str::to_owned)
 }
 
 /// Name and parameters of a function.

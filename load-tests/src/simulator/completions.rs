@@ -18,6 +18,7 @@ pub(crate) fn answer(call: &Call<'_>) -> Made {
     let asked = Asked {
         max_tokens: call.body.get("max_tokens").and_then(Value::as_u64),
         prompt_characters: characters(prompt),
+        last_text: prompt.as_str().map(str::to_owned),
         ..Asked::default()
     };
     let saying = say(&asked, call.content);

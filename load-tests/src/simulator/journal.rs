@@ -62,6 +62,8 @@ pub struct AnswerRecord {
     pub ending: Ending,
     /// When the request arrived.
     pub arrived: Instant,
+    /// When its status was decided, before the head was sent.
+    pub decided: Option<Instant>,
     /// When the answer ended.
     pub ended: Option<Instant>,
 }
@@ -245,8 +247,10 @@ impl Entry {
     }
 
     pub(crate) fn status(&self, status: u16) {
-        self.journal
-            .change(self.id, |record| record.answer.status = status);
+        self.journal.change(self.id, |record| {
+            record.answer.status = status;
+            record.answer.decided = Some(Instant::now());
+        });
     }
 
     pub(crate) fn sent(&self, charge: Charge) {

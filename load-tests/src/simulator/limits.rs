@@ -1,6 +1,6 @@
 //! Requests and tokens a minute for each deployment, and the 429 that Azure answers with.
 //!
-//! A fixed window of 60 s from the first request, as Azure's counters reset. It charges what an answer really costs,
+//! A fixed window of 60 s (or what a test can wait for) from the first request, as Azure's counters reset. It charges what an answer really costs,
 //! where Azure charges an estimate: a test can then tell to the token when the next call is refused.
 
 use std::collections::HashMap;
@@ -18,6 +18,8 @@ pub(crate) struct Allowance {
 /// The state of all deployments.
 #[derive(Debug)]
 pub(crate) struct Limits {
+    /// How long a minute is.
+    minute: Duration,
     allowance: Mutex<Allowance>,
     windows: Mutex<HashMap<String, Window>>,
 }
@@ -25,6 +27,7 @@ pub(crate) struct Limits {
 #[derive(Clone, Copy, Debug)]
 struct Window {
     began: Instant,
+    minute: Duration,
     tokens: u64,
     requests: u64,
 }
@@ -46,12 +49,15 @@ impl Standing {
         self.allowance.requests.unwrap_or(UNLIMITED_REQUESTS)
     }
 
+    /// Where nothing is limited nothing is used up, or a long run would be told to go elsewhere.
     pub(crate) fn remaining_tokens(&self) -> u64 {
-        self.limit_tokens().saturating_sub(self.window.tokens)
+        let left = |limit: u64| limit.saturating_sub(self.window.tokens);
+        self.allowance.tokens.map_or(UNLIMITED_TOKENS, left)
     }
 
     pub(crate) fn remaining_requests(&self) -> u64 {
-        self.limit_requests().saturating_sub(self.window.requests)
+        let left = |limit: u64| limit.saturating_sub(self.window.requests);
+        self.allowance.requests.map_or(UNLIMITED_REQUESTS, left)
     }
 }
 
@@ -67,8 +73,9 @@ pub(crate) enum Exceeded {
 }
 
 impl Limits {
-    pub(crate) fn new(allowance: Allowance) -> Self {
+    pub(crate) fn new(allowance: Allowance, minute: Duration) -> Self {
         Self {
+            minute,
             allowance: Mutex::new(allowance),
             windows: Mutex::default(),
         }
@@ -96,11 +103,12 @@ impl Limits {
         }
         let fresh = Window {
             began: now,
+            minute: self.minute,
             tokens: 0,
             requests: 0,
         };
         let window = windows.entry(deployment.to_owned()).or_insert(fresh);
-        if now.saturating_duration_since(window.began) >= MINUTE {
+        if now.saturating_duration_since(window.began) >= self.minute {
             *window = fresh;
         }
         let exceeded = if allowance
@@ -137,11 +145,12 @@ impl Window {
         Standing {
             allowance,
             window: *self,
-            reset: MINUTE.saturating_sub(now.saturating_duration_since(self.began)),
+            reset: self
+                .minute
+                .saturating_sub(now.saturating_duration_since(self.began)),
         }
     }
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
 /// Deployments watched at once; beyond it all windows start anew.
 const MAX_DEPLOYMENTS: usize = 1000;

@@ -64,6 +64,7 @@ fn asked(body: &Value, input: &Value) -> Asked {
         schema: format.and_then(|format| format.get("schema")).cloned(),
         max_tokens: body.get("max_output_tokens").and_then(Value::as_u64),
         prompt_characters: characters(input) + body.get("instructions").map_or(0, characters),
+        last_text: input.as_str().map(str::to_owned),
     }
 }
 

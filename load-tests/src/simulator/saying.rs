@@ -21,6 +21,8 @@ pub(crate) struct Asked {
     pub(crate) schema: Option<Value>,
     pub(crate) max_tokens: Option<u64>,
     pub(crate) prompt_characters: u64,
+    /// What the caller said last, if it is one text.
+    pub(crate) last_text: Option<String>,
 }
 
 /// An answer.
@@ -63,7 +65,8 @@ pub(crate) fn say(asked: &Asked, content: &Content) -> Saying {
             cut: false,
         };
     }
-    let mut tokens = match &content.text {
+    let echo = asked.last_text.as_ref().filter(|_| content.echo);
+    let mut tokens = match echo.or(content.text.as_ref()) {
         Some(text) => text.split_inclusive(' ').map(str::to_owned).collect(),
         None => words(content.tokens as usize),
     };

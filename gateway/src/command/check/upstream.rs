@@ -13,7 +13,8 @@ use crate::config::plan::{Auth, Backend, Pool};
 /// One line for a pool and one for each of its priorities, then what follows a failed attempt.
 pub(super) fn pool_lines(pool: &Pool) -> Vec<String> {
     let affinity = pool.session_affinity.iter();
-    let affinity = affinity.map(|cookie| format!(", session affinity by cookie {cookie}"));
+    let affinity =
+        affinity.map(|affinity| format!(", session affinity by cookie {}", affinity.cookie));
     let members = number(pool.members.len(), "member");
     let head = format!("{}: {members}{}", pool.name, affinity.collect::<String>());
     let mut levels: BTreeMap<u32, Vec<String>> = BTreeMap::new();

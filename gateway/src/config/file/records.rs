@@ -36,8 +36,8 @@ pub struct Records {
 /// `[usage-log]`
 #[derive(Debug)]
 pub struct UsageLog {
-    /// Where it stands.
-    pub place: Place,
+    /// A path.
+    pub directory: Option<Located<String>>,
     /// The name of a stream.
     pub redis_stream: Option<Located<String>>,
 }
@@ -45,8 +45,6 @@ pub struct UsageLog {
 /// `[prices]`
 #[derive(Debug)]
 pub struct Prices {
-    /// Where it stands.
-    pub place: Place,
     /// A path.
     pub file: Option<Located<String>>,
 }
@@ -100,9 +98,8 @@ fn usage_log(table: Table<'_, '_>) -> UsageLog {
     if !directory.is_there() && !stream.is_there() {
         table.missing("directory", "a directory, a redis-stream, or both");
     }
-    directory.text();
     let log = UsageLog {
-        place: table.place().clone(),
+        directory: directory.text(),
         redis_stream: stream.text(),
     };
     table.finish();
@@ -111,10 +108,7 @@ fn usage_log(table: Table<'_, '_>) -> UsageLog {
 
 fn prices(table: Table<'_, '_>) -> Prices {
     let file = table.field("file").required("the path of a price list");
-    let prices = Prices {
-        place: table.place().clone(),
-        file: file.text(),
-    };
+    let prices = Prices { file: file.text() };
     table.finish();
     prices
 }

@@ -4,28 +4,41 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use filters::auth::Digest;
 use filters::{balance, retry};
 
 use super::super::file::pool as written;
 use super::super::plan::{Backend, Member, Pool};
+use super::affinity::{session_affinity, warn_of_shared_cookies};
 use super::names::is_known;
 use super::statuses::statuses;
 use super::{Loader, or};
 
 /// Every pool that can be made of the members that have no mistake.
-pub(super) fn pools(loader: &Loader<'_>, backends: &[Arc<Backend>]) -> Vec<Arc<Pool>> {
-    let pool = |file| pool(loader, file, backends).map(Arc::new);
+pub(super) fn pools(
+    loader: &Loader<'_>,
+    backends: &[Arc<Backend>],
+    keys: &[Digest],
+) -> Vec<Arc<Pool>> {
+    warn_of_shared_cookies(loader);
+    let pool = |file| pool(loader, file, backends, keys).map(Arc::new);
     loader.file.pools.iter().filter_map(pool).collect()
 }
 
-fn pool(loader: &Loader<'_>, file: &written::Pool, backends: &[Arc<Backend>]) -> Option<Pool> {
+fn pool(
+    loader: &Loader<'_>,
+    file: &written::Pool,
+    backends: &[Arc<Backend>],
+    keys: &[Digest],
+) -> Option<Pool> {
     refuse_twins(loader, file);
     let member = |written| member(loader, written, backends);
     let members: Vec<Member> = file.members.iter().filter_map(member).collect();
     let balance = balance(loader, file, &members);
     let retry = retry(loader, file.retry.as_ref());
     let affinity = file.session_affinity.as_ref();
-    let session_affinity = affinity.and_then(|written| session_affinity(loader, written));
+    let session_affinity = affinity
+        .and_then(|written| session_affinity(loader, (&file.name.value, written), &members, keys));
     Some(Pool {
         name: file.name.value.as_str().into(),
         members,
@@ -106,23 +119,6 @@ fn retry(loader: &Loader<'_>, file: Option<&written::Retry>) -> Option<retry::Ru
         count: u32::try_from(or(count, RETRIES)).ok()?,
         statuses: statuses(loader, ranges, &STATUSES)?,
     })
-}
-
-/// The cookie's name. Nothing sets or reads the cookie yet.
-fn session_affinity(loader: &Loader<'_>, file: &written::SessionAffinity) -> Option<String> {
-    let what = file.place.path.as_str();
-    loader.findings.pending(&file.place, what);
-    let cookie = file.cookie.as_ref()?;
-    // The rule for a cookie's name is that for a header's.
-    if http::HeaderName::from_bytes(cookie.value.as_bytes()).is_err() {
-        let message = format!(
-            "found \"{}\", expected a cookie's name",
-            cookie.value.escape_debug()
-        );
-        loader.findings.error(&cookie.place, message);
-        return None;
-    }
-    Some(cookie.value.clone())
 }
 
 /// Further attempts: the second one helps where two members share a fate, a fourth seldom finds another.

@@ -1,10 +1,14 @@
-//! `[redis]`, and the checks of `[jwt]`, `[usage-log]`, `[prices]`, `[access-log]`, `[message-log]` and `[otlp]`, which
-//! this version doesn't do yet.
+//! `[redis]`, `[usage-log]`, `[prices]`, and the checks of `[jwt]`, `[access-log]`, `[message-log]` and `[otlp]`, which this
+//! version doesn't do yet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use filters::price::PriceList;
+
+use super::super::Source;
 use super::super::error::{Located, Place, alternatives};
-use super::super::plan::Redis;
+use super::super::plan::{Redis, UsageLog};
 use super::super::secret::Secret;
 use super::{Loader, or};
 
@@ -19,6 +23,43 @@ pub(super) fn redis(loader: &Loader<'_>) -> Option<Redis> {
     })
 }
 
+/// Where usage is written down, if it is.
+pub(super) fn usage_log(loader: &Loader<'_>) -> Option<UsageLog> {
+    let log = loader.file.records.usage_log.as_ref()?;
+    if let Some(stream) = &log.redis_stream {
+        if loader.file.redis.is_none() {
+            let message =
+                "a stream is kept in Redis, and there is no [redis]; expected [redis] with a url";
+            loader.findings.error(&stream.place, message);
+        }
+        pending(loader, &stream.place, "usage-log.redis-stream");
+    }
+    let directory = log.directory.as_ref()?.value.as_str().into();
+    Some(UsageLog { directory })
+}
+
+/// What tokens cost, if anything. The list's own mistakes are told with their places in it.
+pub(super) fn prices(loader: &Loader<'_>) -> Option<Arc<PriceList>> {
+    let path = loader.file.records.prices.as_ref()?.file.as_ref()?;
+    let bytes = loader.file(&path.value, &path.place)?;
+    let Ok(text) = String::from_utf8(bytes) else {
+        let message = format!("the price list \"{}\" is not UTF-8 text", path.value);
+        loader.findings.error(&path.place, message);
+        return None;
+    };
+    let name = path.value.clone();
+    match super::super::prices(&Source { name, text }) {
+        Ok(list) => Some(Arc::new(list)),
+        Err(errors) => {
+            for error in &errors.list {
+                let message = format!("in the price list: {}:{error}", errors.file);
+                loader.findings.error(&path.place, message);
+            }
+            None
+        }
+    }
+}
+
 /// Checks them, and notes each as pending.
 pub(super) fn check_pending(loader: &Loader<'_>) {
     let file = loader.file;
@@ -27,20 +68,6 @@ pub(super) fn check_pending(loader: &Loader<'_>) {
         check_url(loader, jwt.issuer.as_ref(), &["https", "http"]);
         loader.request_text(jwt.subscription.as_ref());
         pending(loader, &jwt.place, "[jwt]");
-    }
-    if let Some(log) = &records.usage_log {
-        if let (Some(stream), None) = (&log.redis_stream, &file.redis) {
-            let message =
-                "a stream is kept in Redis, and there is no [redis]; expected [redis] with a url";
-            loader.findings.error(&stream.place, message);
-        }
-        pending(loader, &log.place, "[usage-log]");
-    }
-    if let Some(prices) = &records.prices {
-        if let Some(path) = &prices.file {
-            loader.file(&path.value, &path.place);
-        }
-        pending(loader, &prices.place, "[prices]");
     }
     if let Some(place) = &records.access_log {
         pending(loader, place, "[access-log]");

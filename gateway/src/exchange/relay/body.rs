@@ -66,6 +66,7 @@ impl Relay<'_> {
 
     async fn send_whole(&mut self, body: Bytes) -> Relayed {
         let read = answer::read_body(self.shape, &body);
+        self.learn(read.id.as_deref());
         if let Some(usage) = read.usage {
             // So that the head tells what is left after this call. Settled already if it failed.
             self.hold.settle(usage.total);
@@ -84,6 +85,7 @@ impl Relay<'_> {
 
     /// Bytes as they come, beginning with what was read already. Usage is looked for at the end.
     pub(super) async fn untouched(&mut self, begun: Bytes) -> Relayed {
+        self.learn(answer::read_id(&begun).as_deref());
         if let Err(relayed) = self.send_head(Framing::AsStated).await {
             return relayed;
         }

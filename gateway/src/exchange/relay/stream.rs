@@ -110,6 +110,11 @@ impl Stream {
         }
     }
 
+    /// The id of the response, once an event has named it.
+    pub fn id(&self) -> Option<&str> {
+        self.meter.id()
+    }
+
     /// Whether every choice has come to its end, and only the figures are missing.
     pub fn lacks_only_usage(&self) -> bool {
         self.meter.is_finished() && self.meter.usage().is_none()

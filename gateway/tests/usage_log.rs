@@ -1,0 +1,302 @@
+//! The usage log of a running gateway: one line a call, sums as the backend bills them, and what is left of it when the
+//! process is killed or the directory isn't there.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/support.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use filters::record::Record;
+use load_tests::simulator::behaviour::Content;
+use load_tests::simulator::{Behaviour, Handle, Simulator};
+use support::gateway::Gateway;
+use support::{http, wait_until};
+
+const KEY: &str = "key-of-team-a";
+const DROPPED: &str = "tollgate_usage_log_dropped_total";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_that_reached_a_subscription_has_one_line_and_sums_are_the_bill() {
+    let simulator = Simulator::start_default().await.unwrap();
+    simulator.set(Behaviour {
+        content: Content {
+            tokens: 5,
+            prompt_tokens: Some(100),
+            cached_tokens: 64,
+            reasoning_tokens: 3,
+            ..Content::default()
+        },
+        ..Behaviour::default()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = start(&simulator, folder.path());
+    assert_eq!(gateway.metric(DROPPED, &[]), 0.0);
+    assert!(gateway.metrics().contains(DROPPED));
+    for _ in 0..7 {
+        assert_eq!(chat(&gateway, KEY, "\"user\":\"a\\\"nn\",").status, 200);
+    }
+    for _ in 0..4 {
+        assert_eq!(chat(&gateway, KEY, "\"stream\":true,").status, 200);
+    }
+    assert_eq!(chat_of(&gateway, KEY, "o3", "").status, 403);
+    // Nobody's: no line.
+    assert_eq!(chat(&gateway, "wrong", "").status, 401);
+    assert_eq!(http::get(&format!("{}/nowhere", gateway.url)).status, 404);
+    assert!(gateway.stop().success());
+
+    let text = written(folder.path());
+    let lines = records(&text);
+    assert_eq!(lines.len(), 12);
+    let sum = |of: fn(&Record<'_>) -> u64| lines.iter().map(of).sum::<u64>();
+    let bill = simulator.bill();
+    assert_eq!(sum(|line| line.usage.prompt), bill.prompt_tokens);
+    assert_eq!(sum(|line| line.usage.completion), bill.completion_tokens);
+    assert_eq!(sum(|line| line.usage.total), bill.total_tokens);
+    assert_eq!(
+        (
+            sum(|line| line.usage.cached),
+            sum(|line| line.usage.reasoning)
+        ),
+        (11 * 64, 11 * 3)
+    );
+
+    let plain = &lines[0];
+    assert_eq!(plain.who.subscription, "team-a");
+    assert_eq!(plain.who.product, "gold");
+    assert_eq!(plain.who.user, "a\"nn");
+    assert_eq!(
+        plain.who.attributes,
+        [("cost-center".into(), "47,11".into())]
+    );
+    assert_eq!(
+        (plain.asked.api.as_ref(), plain.asked.operation.as_ref()),
+        ("openai", "chat-completions")
+    );
+    assert_eq!(
+        (plain.asked.model.as_ref(), plain.asked.stream),
+        ("gpt-4o", false)
+    );
+    assert_eq!(
+        (
+            plain.served.backend.as_ref(),
+            plain.served.deployment.as_ref()
+        ),
+        ("sim", "four-o")
+    );
+    assert_eq!((plain.served.status, plain.served.attempts), (200, 1));
+    assert_eq!(
+        (plain.served.source.as_ref(), plain.served.end.as_ref()),
+        ("upstream", "complete")
+    );
+    assert_eq!((plain.served.cache.as_ref(), plain.ttft_ms), ("none", None));
+    assert_eq!(
+        (plain.request_id.len(), plain.gateway.as_ref()),
+        (32, "gate-1")
+    );
+    let streamed: Vec<_> = lines.iter().filter(|line| line.asked.stream).collect();
+    assert_eq!(streamed.len(), 4);
+    assert!(streamed.iter().all(|line| line.ttft_ms.is_some()));
+    let refused = lines.iter().find(|line| line.served.status == 403).unwrap();
+    assert_eq!(
+        (refused.served.end.as_ref(), refused.served.source.as_ref()),
+        ("refused", "none")
+    );
+    assert_eq!((refused.usage.total, refused.served.attempts), (0, 0));
+    assert_eq!(refused.asked.model, "o3");
+    assert!(
+        !text.contains(KEY) && !text.contains("Hello there"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_gateway_leaves_readable_lines_and_loses_none_that_were_written() {
+    let simulator = Simulator::start_default().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = BTreeSet::new();
+    for round in 1..=5 {
+        let gateway = start(&simulator, folder.path());
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let url = format!("{}/v1/chat/completions", gateway.url);
+                    while !over.load(Ordering::Relaxed) {
+                        // It is killed in the middle of some call.
+                        let _ = http::request(
+                            "POST",
+                            &url,
+                            &[("api-key", KEY)],
+                            body("gpt-4o", "").as_bytes(),
+                        );
+                    }
+                });
+            }
+            let before = seen.len();
+            seen = wait_until("lines are written", || {
+                let ids = ids(&whole_lines(folder.path()));
+                (ids.len() >= before + 30).then_some(ids)
+            });
+            gateway.signal("KILL");
+            over.store(true, Ordering::Relaxed);
+        });
+        gateway.ended();
+        let left = ids(&whole_lines(folder.path()));
+        assert!(
+            left.is_superset(&seen),
+            "round {round} lost lines that were on the disk"
+        );
+        seen = left;
+    }
+    // The next process takes off what the kill may have cut in the middle.
+    assert!(start(&simulator, folder.path()).stop().success());
+    let text = written(folder.path());
+    let lines = records(&text);
+    assert_eq!(ids(&text), seen);
+    assert_eq!(lines.len(), seen.len(), "no line is there twice");
+    let total: u64 = lines.iter().map(|line| line.usage.total).sum();
+    assert!(total <= simulator.bill().total_tokens);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_cannot_be_written_is_told_once_and_stops_nothing() {
+    let simulator = Simulator::start_default().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("usage");
+    std::fs::write(&directory, "a file in its place").unwrap();
+    let gateway = start(&simulator, &directory);
+    let failing = "the usage log can't be written";
+    for _ in 0..5 {
+        assert_eq!(chat(&gateway, KEY, "").status, 200);
+        gateway.wait_for_log(failing);
+    }
+    assert_eq!(
+        gateway.log().matches(failing).count(),
+        1,
+        "{}",
+        gateway.log()
+    );
+    std::fs::remove_file(&directory).unwrap();
+    gateway.wait_for_log("the usage log is written again");
+    assert_eq!(chat(&gateway, KEY, "").status, 200);
+    assert_eq!(gateway.metric(DROPPED, &[]), 0.0);
+    assert!(gateway.stop().success());
+    assert_eq!(records(&written(&directory)).len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_never_be_written_is_counted_at_the_end() {
+    let simulator = Simulator::start_default().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("file/usage");
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let gateway = start(&simulator, &directory);
+    assert_eq!(chat(&gateway, KEY, "").status, 200);
+    gateway.wait_for_log("the usage log can't be written");
+    gateway.signal("TERM");
+    gateway.wait_for_log("the usage log ends without its last lines");
+    assert!(gateway.ended().success());
+}
+
+/// All files, one after the other.
+fn written(directory: &Path) -> String {
+    let mut paths: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    paths
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect()
+}
+
+/// As [`written`], without the last line of a file where it has no end: its writer lives, or was killed.
+fn whole_lines(directory: &Path) -> String {
+    let paths = std::fs::read_dir(directory).into_iter().flatten();
+    let texts = paths.map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    let whole = texts.map(|mut text| {
+        text.truncate(
+            text.iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1),
+        );
+        String::from_utf8(text).unwrap()
+    });
+    whole.collect()
+}
+
+fn records(text: &str) -> Vec<Record<'_>> {
+    assert!(text.is_empty() || text.ends_with('\n'));
+    let mut records = Vec::new();
+    for line in text.lines() {
+        records.push(Record::read(line.as_bytes()).unwrap_or_else(|bad| panic!("{bad}: {line}")));
+    }
+    records
+}
+
+fn ids(text: &str) -> BTreeSet<String> {
+    let records = records(text).into_iter();
+    records
+        .map(|record| record.request_id.into_owned())
+        .collect()
+}
+
+fn body(model: &str, asked: &str) -> String {
+    format!(
+        r#"{{{asked}"model":"{model}","messages":[{{"role":"user","content":"Hello there"}}]}}"#
+    )
+}
+
+fn chat(gateway: &Gateway, key: &str, asked: &str) -> http::Answer {
+    chat_of(gateway, key, "gpt-4o", asked)
+}
+
+fn chat_of(gateway: &Gateway, key: &str, model: &str, asked: &str) -> http::Answer {
+    let url = format!("{}/v1/chat/completions", gateway.url);
+    http::post(&url, &[("api-key", key)], &body(model, asked))
+}
+
+fn start(simulator: &Handle, directory: &Path) -> Gateway {
+    Gateway::start(&format!(
+        r#"
+[server]
+listen = "@LISTEN@"
+admin = "@ADMIN@"
+threads = 1
+
+[gateway]
+id = "gate-1"
+
+[apis.openai]
+path = "/v1"
+schema = "openai"
+models = {{ "*" = "main" }}
+
+[pools.main]
+members = [{{ backend = "sim" }}]
+
+[backends.sim]
+url = "{}/v1"
+auth = "none"
+deployment = "four-o"
+
+[products.gold]
+models = ["gpt-4o"]
+
+[subscriptions.team-a]
+product = "gold"
+keys = ["{KEY}"]
+attributes = {{ cost-center = "47,11" }}
+
+[usage-log]
+directory = "{}"
+"#,
+        simulator.url(),
+        directory.display()
+    ))
+}
