@@ -14,7 +14,7 @@ use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::attempt::{self, Missed, Reached};
-use super::relay::{Relay, Relayed};
+use super::relay::{Relay, Relayed, Upstream};
 use super::{Exchange, Served, Understood, counting, verdict};
 use crate::affinity;
 use crate::clock::{self, Moment};
@@ -216,7 +216,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         let stream_open = is_stream.then(|| self.exchange.state.metrics.stream());
         let mut relay = Relay {
             session: self.exchange.session,
-            upstream: &mut passing.reached.upstream,
+            upstream: Upstream::new(&mut passing.reached.upstream),
             answer: passing.answer,
             shape: self.understood.caller.shape,
             keeps_usage_chunk: passing.outgoing.keeps_usage_chunk,

@@ -8,7 +8,9 @@
 
 mod body;
 mod opening;
+
 mod stream;
+mod upstream;
 
 use std::time::Duration;
 
@@ -18,19 +20,18 @@ use filters::route::Shape;
 use filters::usage::Usage;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::client::HttpSession;
 
 pub use self::opening::{Begun, Trouble};
+pub use self::upstream::Upstream;
 
 use self::opening::Over;
 use self::stream::{Stopped, Stream};
-use super::attempt;
+use self::upstream::Came;
 use crate::affinity::Holder;
 use crate::clock::Moment;
 use crate::context::End;
 use crate::stage::limit::Hold;
 use crate::stage::respond::{self, Failure, Framing};
-use crate::upstream::fault::Fault;
 
 /// How long the usage of a finished stream is waited for when its caller has left.
 const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -85,7 +86,7 @@ pub struct Relay<'a> {
     /// To the caller.
     pub session: &'a mut ServerSession,
     /// To the backend; its head is read.
-    pub upstream: &'a mut HttpSession,
+    pub upstream: Upstream<'a>,
     /// The answer's head.
     pub answer: ResponseHeader,
     /// The operation's shape.
@@ -133,13 +134,10 @@ impl Relay<'_> {
             // First the caller: events that never cease mustn't hide that it left.
             biased;
             _ = self.session.read_body_or_idle(true) => Next::Gone,
-            chunk = self.upstream.read_response_body() => match chunk {
-                Ok(Some(chunk)) => Next::Chunk(chunk),
-                Ok(None) => Next::End,
-                Err(error) => {
-                    tracing::debug!(error = %Fault(&error), "the backend broke off");
-                    Next::Cut(attempt::failure_of(&error))
-                }
+            came = self.upstream.next() => match came {
+                Came::Chunk(chunk) => Next::Chunk(chunk),
+                Came::Over(upstream::Over::End) => Next::End,
+                Came::Over(upstream::Over::Cut(failure)) => Next::Cut(failure),
             },
         }
     }
@@ -235,7 +233,7 @@ impl Relay<'_> {
     async fn left(&mut self, mut stream: Stream) -> Relayed {
         if stream.lacks_only_usage() {
             let read = async {
-                while let Ok(Some(chunk)) = self.upstream.read_response_body().await {
+                while let Came::Chunk(chunk) = self.upstream.next().await {
                     stream.take(chunk);
                 }
             };

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use filters::answer;
 use filters::route::Shape;
 
+use super::upstream::{Came, Over};
 use super::{Next, Relay, Relayed};
 use crate::context::End;
 use crate::stage::respond::{self, Framing};
@@ -21,7 +22,7 @@ impl Relay<'_> {
         if let Err(relayed) = self.send_head(Framing::Bodyless).await {
             return relayed;
         }
-        let drained = matches!(self.upstream.read_response_body().await, Ok(None));
+        let drained = matches!(self.upstream.next().await, Came::Over(Over::End));
         let mut relayed = Relayed::new(self.finish().await);
         relayed.drained &= drained;
         relayed
