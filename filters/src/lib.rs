@@ -3,12 +3,14 @@
 //! Reading order: `route` (which API, which operation) -> `auth` (whose key) -> `request` (what the body
 //! asks) -> `pattern` (which model) -> `balance` (which backend of the pool) -> `outcome`, `status`,
 //! `retry_after` (how an attempt ended) -> `breaker` (whether the backend is left alone) -> `retry` (what
-//! follows) -> `sse`, `usage`, `answer` (what came back) -> `dimensions` (under which labels it counts).
+//! follows) -> `sse`, `usage`, `answer` (what came back) -> `dimensions` (under which labels it counts). Beside
+//! them stands `cache` (whether an earlier answer may be given instead).
 
 pub mod answer;
 pub mod auth;
 pub mod balance;
 pub mod breaker;
+pub mod cache;
 pub mod dimensions;
 pub mod expression;
 pub mod limit;
