@@ -11,5 +11,6 @@
 
 mod canonical;
 pub mod exact;
+pub mod guard;
 mod message;
 pub mod prompt;
