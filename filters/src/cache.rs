@@ -10,6 +10,7 @@
 //! Never here: an embedding, a store, a clock. The gateway has those and brings what they say.
 
 mod canonical;
+pub mod entry;
 pub mod exact;
 pub mod guard;
 mod message;
