@@ -6,10 +6,10 @@
 //!
 //! Never here: words in a row (`guard`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
-use crate::cache::guard::tables::{has, pairs};
+use crate::cache::guard::tables::pairs;
 
 /// A word, ready to be compared with others.
 pub(super) struct Lemma<'a> {
@@ -61,10 +61,12 @@ impl<'a> Base<'a> {
         };
         static IRREGULARS: LazyLock<HashMap<&str, &str>> =
             LazyLock::new(|| pairs(IRREGULAR).collect());
+        static WHOLE: LazyLock<HashSet<&str>> =
+            LazyLock::new(|| NO_ENDING.split_whitespace().collect());
         if let Some(base) = IRREGULARS.get(word) {
             return whole(base);
         }
-        if word.len() < 4 || has(NO_ENDING, word) {
+        if word.len() < 4 || WHOLE.contains(word) {
             return whole(word);
         }
         if let Some(stem) = word

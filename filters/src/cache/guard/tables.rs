@@ -45,27 +45,70 @@ pub(super) fn is_foreign(word: &str) -> bool {
 
 /// Whether one more of this link makes another question.
 pub(super) fn is_telling(link: &str) -> bool {
-    has(TELLING, link)
+    matches!(
+        link,
+        "before"
+            | "after"
+            | "from"
+            | "over"
+            | "under"
+            | "above"
+            | "below"
+            | "beyond"
+            | "off"
+            | "out"
+            | "against"
+            | "since"
+            | "until"
+            | "within"
+            | "or"
+            | "during"
+            | "despite"
+            | "because"
+            | "although"
+            | "though"
+    )
 }
 
 /// Whether the word asks to be told, and for nothing more.
 pub(super) fn is_frame_verb(word: &str) -> bool {
-    has(FRAME_VERBS, word)
+    matches!(
+        word,
+        "explain" | "describe" | "tell" | "show" | "teach" | "know"
+    )
 }
 
 /// Whether the noun asks how something is done.
 pub(super) fn is_way(word: &str) -> bool {
-    has(WAYS, word)
+    matches!(
+        word,
+        "way"
+            | "ways"
+            | "method"
+            | "methods"
+            | "steps"
+            | "step"
+            | "guide"
+            | "instructions"
+            | "procedure"
+            | "tutorial"
+            | "process"
+            | "directions"
+    )
 }
 
 /// Whether the word before such a noun says nothing more.
 pub(super) fn is_best(word: &str) -> bool {
-    has(BEST, word)
+    matches!(
+        word,
+        "best" | "good" | "right" | "proper" | "correct" | "a" | "the" | "some" | "any"
+    )
 }
 
 /// Whether a prompt with the one link and a prompt with the other differ.
 pub(super) fn exclude_each_other(a: &str, b: &str) -> bool {
-    pairs(OPPOSITES).any(|pair| pair == (a, b) || pair == (b, a))
+    static ALL: LazyLock<HashSet<(&str, &str)>> = LazyLock::new(|| pairs(OPPOSITES).collect());
+    ALL.contains(&(a, b)) || ALL.contains(&(b, a))
 }
 
 /// The words of a table that are written as `one/other`.
@@ -73,11 +116,6 @@ pub(super) fn pairs(table: &'static str) -> impl Iterator<Item = (&'static str, 
     table
         .split_whitespace()
         .filter_map(|pair| pair.split_once('/'))
-}
-
-/// Whether a table has the word.
-pub(super) fn has(table: &str, word: &str) -> bool {
-    table.split_whitespace().any(|listed| listed == word)
 }
 
 /// Words that say nothing by themselves.
@@ -92,11 +130,6 @@ const LINKS: &str = "\
     of in on at for with to from into by than about between through during before after under over via using
     per against since until within and or but if because when while then toward towards onto out off up down
     above below beyond despite although though whether like vs versus";
-
-/// Links that say something by themselves: one more of them is another question.
-const TELLING: &str = "\
-    before after from over under above below beyond off out against since until within or during despite
-    because although though";
 
 /// Words that turn a sentence around.
 const NEGATIONS: &str = "\
@@ -123,15 +156,3 @@ const FOREIGN: &str = "\
     cual sin con le les des une est pas avec sans pour dans quel quelle quoi il che di gli non della senza per
     em um uma nao sem com qual het een niet zonder voor van hoe jest nie czy jak och inte hur att ikke hvordan
     yang tidak bagaimana nasil icin degil";
-
-/// What is between a wish and what is wished: said at the start of a sentence, it asks for nothing of its own.
-const FRAME_VERBS: &str = "\
-    explain describe tell show teach know";
-
-/// Nouns that ask how something is done.
-const WAYS: &str = "\
-    way ways method methods steps step guide instructions procedure tutorial process directions";
-
-/// What may stand before one of [`WAYS`] and says nothing more.
-const BEST: &str = "\
-    best good right proper correct a the some any";
