@@ -25,7 +25,7 @@ use crate::cache::exact::{self, Digest};
 use crate::cache::message::{Message, MessageSeed, Role, append_line};
 use crate::route::Shape;
 
-/// Larger bodies aren't cached: reading 4 MiB takes about 10 ms, and what is larger is rarely asked twice.
+/// Larger bodies aren't cached: reading 4 MiB takes some 15 ms, and what is larger is rarely asked twice.
 pub const MAX_BODY_BYTES: usize = 4 << 20;
 
 /// Longer conversations aren't cached, whatever the policy says.
