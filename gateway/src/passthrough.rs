@@ -231,6 +231,7 @@ impl Carried {
             }],
             first_token: None,
             waited: Duration::ZERO,
+            cache: None,
             caller: Some(self.caller),
         }
     }

@@ -108,6 +108,11 @@ impl<V> Index<V> {
         }
     }
 
+    /// Takes other bounds. What is too much goes when the next entry comes.
+    pub fn resize(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// How many entries there are, expired ones too until they are driven out.
     pub fn len(&self) -> usize {
         self.items.len()
