@@ -232,6 +232,7 @@ impl Carried {
             }],
             first_token: None,
             waited: Duration::ZERO,
+            cache: None,
             caller: Some(self.caller),
         }
     }

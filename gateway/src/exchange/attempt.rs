@@ -73,6 +73,16 @@ pub enum Missed {
     Failed(Failure),
 }
 
+impl Missed {
+    /// What it is where nothing else is tried.
+    pub fn failure(self) -> Failure {
+        match self {
+            Missed::Stale => Failure::Reset,
+            Missed::Failed(failure) => failure,
+        }
+    }
+}
+
 /// Sends a request to a backend and reads the head of its answer; `fresh` over a connection that is surely new.
 ///
 /// # Errors

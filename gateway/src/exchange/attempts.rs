@@ -13,7 +13,8 @@ use filters::units::Tokens;
 use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 
-use super::attempt::{self, Missed, Reached};
+use super::attempt::{self, Reached};
+use super::cached::Missed;
 use super::relay::{Relay, Relayed, Upstream};
 use super::{Exchange, Served, Understood, counting, verdict};
 use crate::affinity;
@@ -21,6 +22,7 @@ use crate::clock::{self, Moment};
 use crate::config::plan::Backend;
 use crate::context::{AttemptEnd, End, Record, Source};
 use crate::reply::{self, Fields};
+use crate::stage::cache::{self, Keeping};
 use crate::stage::forward::{self, Outgoing, Reading};
 use crate::stage::limit::{self, Hold};
 use crate::stage::respond::{self, Failure};
@@ -33,6 +35,7 @@ pub(super) struct Attempts<'a, 'u> {
     understood: Understood<'u>,
     hold: Hold,
     record: Record,
+    keeping: Option<Keeping>,
     begun: Moment,
 }
 
@@ -60,8 +63,14 @@ struct Passing {
 
 impl<'a, 'u> Attempts<'a, 'u> {
     /// No attempt made yet.
-    pub fn new(exchange: Exchange<'a>, understood: Understood<'u>, hold: Hold) -> Self {
+    pub fn new(
+        exchange: Exchange<'a>,
+        understood: Understood<'u>,
+        hold: Hold,
+        missed: Missed,
+    ) -> Self {
         let record = Record {
+            cache: missed.lookup,
             model: understood.admitted.model.clone(),
             user: understood.admitted.user.clone(),
             stream: understood.admitted.stream,
@@ -74,6 +83,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             understood,
             hold,
             record,
+            keeping: missed.keeping,
             begun: clock::now(),
         }
     }
@@ -183,8 +193,8 @@ impl<'a, 'u> Attempts<'a, 'u> {
             };
             match reached {
                 Ok(reached) => return Ok((reached, outgoing)),
-                Err(Missed::Stale) => fresh = true,
-                Err(Missed::Failed(failure)) => return Err(Unreached::Failed(failure)),
+                Err(attempt::Missed::Stale) => fresh = true,
+                Err(attempt::Missed::Failed(failure)) => return Err(Unreached::Failed(failure)),
             }
         }
     }
@@ -211,6 +221,10 @@ impl<'a, 'u> Attempts<'a, 'u> {
         mut passing: Passing,
     ) -> Tried {
         let status = passing.answer.status;
+        for (name, value) in self.record.cache.iter().flat_map(cache::fields) {
+            // A name and a value that are ready can't be refused.
+            let _ = passing.answer.insert_header(name, value);
+        }
         self.record.status = status.as_u16();
         let is_stream = self.understood.admitted.stream;
         let stream_open = is_stream.then(|| self.exchange.state.metrics.stream());
@@ -223,6 +237,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             holder: None,
             begun: None,
             hold: &mut self.hold,
+            keeping: self.keeping.as_mut(),
         };
         if let Some(trouble) = relay.begin().await {
             let head = passing.outcome.take().unwrap_or(Outcome::NoVerdict);
@@ -241,10 +256,12 @@ impl<'a, 'u> Attempts<'a, 'u> {
         let label = match (relayed.committed, relayed.end) {
             (false, _) => Failure::Reset.outcome(),
             (true, End::UpstreamCut) => "cut",
-            (true, End::Complete | End::ClientGone | End::Refused) => match relayed.error {
-                Some(error) => respond::outcome_of(error),
-                None => respond::outcome(status),
-            },
+            (true, End::Complete | End::ClientGone | End::Refused | End::Cached) => {
+                match relayed.error {
+                    Some(error) => respond::outcome_of(error),
+                    None => respond::outcome(status),
+                }
+            }
         };
         self.ended(&step.backend, label);
         if let Some(outcome) = passing.outcome

@@ -30,6 +30,7 @@ use self::upstream::Came;
 use crate::affinity::Holder;
 use crate::clock::Moment;
 use crate::context::End;
+use crate::stage::cache::{Keeping, Made};
 use crate::stage::limit::Hold;
 use crate::stage::respond::{self, Failure, Framing};
 
@@ -99,6 +100,8 @@ pub struct Relay<'a> {
     pub begun: Option<Begun>,
     /// What is held of the call's limits: the answer's head tells what is left.
     pub hold: &'a mut Hold,
+    /// Keeps a complete answer for callers to come; absent if there is no cache for it.
+    pub keeping: Option<&'a mut Keeping>,
 }
 
 enum Next {
@@ -189,7 +192,20 @@ impl Relay<'_> {
 
     fn stream(&self) -> Stream {
         let own_end = respond::own_end(&self.answer, self.shape);
-        Stream::new(self.shape, own_end, self.keeps_usage_chunk)
+        let mut stream = Stream::new(self.shape, own_end, self.keeps_usage_chunk);
+        if let Some(keeping) = &self.keeping
+            && respond::may_be_kept(self.answer.status)
+        {
+            stream.gather(keeping.gatherer());
+        }
+        stream
+    }
+
+    /// Keeps an answer that is complete, before the caller can ask for it again.
+    async fn keep(&mut self, made: Option<Made>) {
+        if let (Some(made), Some(keeping)) = (made, self.keeping.take()) {
+            keeping.keep(made).await;
+        }
     }
 
     async fn events(&mut self) -> Relayed {
@@ -239,10 +255,12 @@ impl Relay<'_> {
             };
             let _late = tokio::time::timeout(USAGE_TIMEOUT, read).await;
         }
+        self.keep(stream.gathered()).await;
         stream.into_relayed(End::ClientGone)
     }
 
-    async fn end_stream(&mut self, rest: Bytes, stream: Stream) -> Relayed {
+    async fn end_stream(&mut self, rest: Bytes, mut stream: Stream) -> Relayed {
+        self.keep(stream.gathered()).await;
         let end = match self.send(rest).await {
             Ok(()) => self.finish().await,
             Err(()) => End::ClientGone,

@@ -10,6 +10,7 @@ use filters::route::Shape;
 use super::upstream::{Came, Over};
 use super::{Next, Relay, Relayed};
 use crate::context::End;
+use crate::stage::cache::Made;
 use crate::stage::respond::{self, Framing};
 
 /// An unstreamed answer up to this size is read whole before its head is sent. Bytes.
@@ -70,6 +71,9 @@ impl Relay<'_> {
         if let Some(usage) = read.usage {
             // So that the head tells what is left after this call. Settled already if it failed.
             self.hold.settle(usage.total);
+        }
+        if respond::may_be_kept(self.answer.status) {
+            self.keep(Some(Made::Whole(body.clone()))).await;
         }
         let mut relayed = match self.send_head(Framing::Length(body.len())).await {
             Err(relayed) => relayed,

@@ -1,0 +1,69 @@
+//! Calls that others with the same prompt wait for, so that many at once make one.
+//!
+//! The first one flies; whoever asks the same meanwhile waits until it is over, however it ends: answered, failed, its
+//! caller gone. Then each looks again. Bounded by the requests in flight, since each entry is one of them.
+//! Never knows what a call brought.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use filters::cache::exact::Digest;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// All that are under way.
+#[derive(Debug, Default)]
+pub struct Flights(Mutex<HashMap<Digest, watch::Receiver<()>>>);
+
+/// A call that others may wait for; over when dropped.
+#[derive(Debug)]
+pub struct Flight {
+    flights: Arc<Flights>,
+    prompt: Digest,
+    /// Dropped after the entry is gone: who wakes finds none.
+    _over: watch::Sender<()>,
+}
+
+/// What a call is to those with the same prompt.
+#[derive(Debug)]
+pub enum Place {
+    /// The first.
+    First(Flight),
+    /// One flies already.
+    Behind(Wait),
+}
+
+/// For the end of another's call.
+#[derive(Debug)]
+pub struct Wait(watch::Receiver<()>);
+
+impl Flights {
+    /// Takes the first place for a prompt, or one behind it.
+    pub fn enter(self: &Arc<Self>, prompt: Digest) -> Place {
+        let mut flights = self.0.lock();
+        if let Some(first) = flights.get(&prompt) {
+            return Place::Behind(Wait(first.clone()));
+        }
+        let (over, waiting) = watch::channel(());
+        flights.insert(prompt, waiting);
+        Place::First(Flight {
+            flights: self.clone(),
+            prompt,
+            _over: over,
+        })
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.flights.0.lock().remove(&self.prompt);
+    }
+}
+
+impl Wait {
+    /// Until it is over.
+    pub async fn over(mut self) {
+        // Nothing is ever sent: the only news is that the sender is gone.
+        let _gone = self.0.changed().await;
+    }
+}
