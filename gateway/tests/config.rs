@@ -354,6 +354,9 @@ fn check_prints_a_summary_or_every_mistake_and_no_secret() {
         "    no circuit breaker\n",
         "gold-per-subscription: 2000 tokens a minute, 1000000 a month, by subscription.id\n    \
          when product.id == \"gold\"\n    holds the prompt's estimate\n",
+        "answers: answers are kept for 10m in this process, up to 100000\n    when request.model == \"gpt-4o\"\n    \
+         embeddings: ",
+        " by backend embeddings\n    kept apart by subscription.id\n",
         "redis: limits are shared, waiting for it up to 50ms\n",
     ] {
         assert!(out.contains(said), "{said}\n{out}");

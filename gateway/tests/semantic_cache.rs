@@ -377,6 +377,46 @@ async fn those_behind_a_call_that_fails_make_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_leaves_ends_its_own_wait_and_nobody_elses() {
+    use std::io::Write;
+    let (simulator, gateway) = world("").await;
+    simulator.set(Behaviour::gated().on_path("chat"));
+    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": COFFEE[0]}]});
+    let body = body.to_string();
+    let (authority, _) = http::split(&gateway.url);
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\napi-key: {A}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let call = || {
+        let mut stream = http::connect(authority).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let first = call();
+    wait_until("the first call is upstream", || {
+        (chats(&simulator) == 1).then_some(())
+    });
+    // One behind leaves: the first goes on.
+    drop(call());
+    let gone = [("source", "none"), ("end", "client_gone")];
+    gateway.wait_for_metric("tollgate_usage_records_total", &gone, 1.0);
+    assert_eq!(chats(&simulator), 1);
+    // The first leaves: the one behind makes its own call.
+    std::thread::scope(|scope| {
+        let behind = scope.spawn(|| ask(&gateway, A, COFFEE[0]));
+        drop(first);
+        wait_until("the one behind is upstream", || {
+            (chats(&simulator) == 2).then_some(())
+        });
+        simulator.gate().open();
+        assert_eq!(result(&behind.join().unwrap()), "miss");
+    });
+    assert_eq!(result(&ask(&gateway, A, COFFEE[0])), "hit");
+    assert_eq!(calls(&simulator, "/embeddings"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_given_until_its_duration_is_over() {
     let (simulator, gateway) = world("duration = \"1s\"").await;
     assert_eq!(result(&ask(&gateway, A, COFFEE[0])), "miss");

@@ -67,3 +67,48 @@ impl Wait {
         let _gone = self.0.changed().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use filters::cache::prompt::{Scope, SystemMessages, read};
+    use filters::route::Shape;
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn prompt(text: &str) -> Digest {
+        let scope = Scope {
+            policy: "p",
+            api: "a",
+            operation: "completions",
+            model: "m",
+            vary_by: &[],
+        };
+        let body = format!("{{\"prompt\":\"{text}\"}}");
+        let read = read(
+            Shape::Completions,
+            body.as_bytes(),
+            scope,
+            SystemMessages::Embedded,
+        );
+        read.unwrap().exact
+    }
+
+    #[test]
+    fn those_behind_wait_until_the_first_is_over_and_then_there_is_none() {
+        let flights = Arc::new(Flights::default());
+        let Place::First(first) = flights.enter(prompt("a")) else {
+            panic!("nobody flew before");
+        };
+        assert!(matches!(flights.enter(prompt("b")), Place::First(_)));
+        let Place::Behind(wait) = flights.enter(prompt("a")) else {
+            panic!("the first flies");
+        };
+        let mut over = Box::pin(wait.over());
+        assert_eq!(over.as_mut().now_or_never(), None);
+        drop(first);
+        assert_eq!(over.now_or_never(), Some(()));
+        assert!(matches!(flights.enter(prompt("a")), Place::First(_)));
+    }
+}

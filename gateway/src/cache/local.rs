@@ -162,3 +162,117 @@ fn limits(entries: usize) -> Limits {
         bytes: MAX_BYTES,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+    use filters::cache::entry::Entry;
+    use filters::cache::prompt::{Scope, SystemMessages, read};
+    use filters::route::Shape;
+
+    use super::*;
+
+    const LIFE: Duration = Duration::from_secs(10);
+
+    fn prompt(question: &str, caller: &str) -> Prompt {
+        let scope = Scope {
+            policy: "p",
+            api: "a",
+            operation: "completions",
+            model: "m",
+            vary_by: &[caller.to_owned()],
+        };
+        let body = serde_json::json!({ "prompt": question }).to_string();
+        read(
+            Shape::Completions,
+            body.as_bytes(),
+            scope,
+            SystemMessages::Embedded,
+        )
+        .unwrap()
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::from_nanoseconds(seconds * 1_000_000_000)
+    }
+
+    fn keep(store: &Local, now: Time, question: &str, vector: &[f32], id: u128) {
+        let kept = Kept {
+            id,
+            subscription: "team-a".into(),
+            entry: Entry {
+                shape: Shape::Completions,
+                question: question.into(),
+                body: Bytes::from_static(b"{}"),
+            },
+            usage: None,
+            expires_at: expiry(now, LIFE),
+        };
+        store.keep(now, &prompt(question, "team-a"), Vector::new(vector), kept);
+    }
+
+    fn near(store: &Local, now: Time, question: &str, caller: &str) -> Option<u128> {
+        let sought = Sought {
+            partition: prompt(question, caller).partition,
+            vector: Vector::new(&[1.0, 0.0]).unwrap(),
+            threshold: Threshold::new(0.05).unwrap(),
+            question: question.into(),
+        };
+        store.find_near(now, &sought).map(|found| found.kept.id)
+    }
+
+    #[test]
+    fn the_nearest_that_the_guard_lets_pass_is_found_until_it_expires() {
+        let store = Local::new(10);
+        keep(&store, at(1), "Who won in 2023?", &[1.0, 0.0], 1);
+        keep(&store, at(1), "Tell me who won in 2024", &[1.0, 0.01], 2);
+        assert_eq!(near(&store, at(2), "Who won in 2024?", "team-a"), Some(2));
+        assert_eq!(near(&store, at(2), "Who won in 2024?", "team-b"), None);
+        assert_eq!(near(&store, at(2), "Who won in 2025?", "team-a"), None);
+        assert_eq!(near(&store, at(11), "Who won in 2024?", "team-a"), None);
+    }
+
+    #[test]
+    fn vectors_of_another_length_are_not_kept_while_there_are_others() {
+        let store = Local::new(10);
+        assert!(store.compares(at(1), 3));
+        keep(&store, at(1), "one", &[1.0, 0.0], 1);
+        assert!(!store.compares(at(1), 3));
+        keep(&store, at(1), "two", &[1.0, 0.0, 0.0], 2);
+        let exact = prompt("two", "team-a").exact;
+        assert_eq!(store.find_exact(at(1), &exact).unwrap().kept.id, 2);
+        assert_eq!(near(&store, at(1), "one", "team-a"), Some(1));
+        // The model was changed for good, and what it made before is over.
+        assert!(store.compares(at(11), 3));
+    }
+
+    #[test]
+    fn what_is_purged_is_gone_and_nothing_else() {
+        let store = Local::new(10);
+        for (id, question) in [(1, "one"), (2, "two"), (3, "three")] {
+            keep(&store, at(id), question, &[1.0, 0.0], u128::from(id));
+        }
+        assert_eq!(store.purge(&Chosen::Id(2)), 1);
+        assert_eq!(store.purge(&Chosen::Subscription("team-b".into())), 0);
+        assert_eq!(store.purge(&Chosen::Expired(at(11))), 1);
+        assert_eq!(near(&store, at(3), "three", "team-a"), Some(3));
+        assert_eq!(store.purge(&Chosen::All), 1);
+        assert!(store.compares(at(3), 7));
+    }
+
+    #[test]
+    fn no_more_are_kept_than_the_bound_also_when_it_was_made_smaller() {
+        let store = Local::new(3);
+        for id in 0..3 {
+            keep(&store, at(1), &format!("number {id}"), &[1.0, 0.0], id);
+        }
+        store.resize(2);
+        keep(&store, at(1), "number 3", &[1.0, 0.0], 3);
+        let found = (0..4).filter(|id| {
+            let exact = prompt(&format!("number {id}"), "team-a").exact;
+            store.find_exact(at(1), &exact).is_some()
+        });
+        assert_eq!(found.collect::<Vec<_>>(), [2, 3]);
+    }
+}

@@ -76,14 +76,14 @@ impl Keeping {
                 let read = move || (made.body(question.shape), question);
                 if let Ok((Some(body), question)) = tokio::task::spawn_blocking(read).await {
                     store
-                        .with(move |store| put(store, question, vector, body))
+                        .with(move |store| put(store, *question, vector, body))
                         .await;
                 }
             }
             false => {
                 if let Some(body) = made.body(question.shape) {
                     store
-                        .with(move |store| put(store, question, vector, body))
+                        .with(move |store| put(store, *question, vector, body))
                         .await;
                 }
             }
@@ -121,7 +121,7 @@ impl Made {
 
 fn put(
     store: &crate::cache::local::Local,
-    question: Box<Question>,
+    question: Question,
     vector: Option<Vector>,
     body: Bytes,
 ) {
