@@ -18,6 +18,7 @@ use crate::holders::Holders;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::reload::LastReload;
+use crate::trips::Trips;
 use crate::upstream::peers::Peers;
 use crate::usage_log::UsageLog;
 
@@ -34,6 +35,8 @@ pub struct State {
     pub peers: Peers,
     /// Breakers, turns and retries.
     pub health: Health,
+    /// Trips that replicas tell each other.
+    pub trips: Trips,
     /// Which backend holds what.
     pub holders: Holders,
     /// Counters of token limits.
@@ -72,6 +75,7 @@ impl State {
             bodies,
             slots: Slots::default(),
             health: Health::default(),
+            trips: Trips::default(),
             holders: Holders::default(),
             usage_log,
             metrics,
