@@ -43,6 +43,10 @@ use window::Window;
 /// one costs little: 30 s.
 pub const PROBE_NANOSECONDS: u64 = 30_000_000_000;
 
+/// A replica whose backend served a request that was sent so shortly before finds out by itself, and at little cost,
+/// whether it can still be reached: 30 s, so that long answers count too.
+const LATELY_NANOSECONDS: u64 = 30_000_000_000;
+
 /// One backend's live state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
@@ -50,7 +54,7 @@ pub struct Cell {
     window: Window,
     refusals: Refusals,
     /// When the newest request was sent that the backend served.
-    served: Time,
+    served: Option<Time>,
 }
 
 /// Whether a request may go.
@@ -161,7 +165,7 @@ impl Default for Cell {
             phase: Phase::Closed { since: BEGINNING },
             window: Window::default(),
             refusals: Refusals::default(),
-            served: BEGINNING,
+            served: None,
         }
     }
 }
@@ -210,15 +214,17 @@ impl Cell {
         }
     }
 
-    /// Takes in what another replica tells. It is a hint: an open breaker knows better, and so does one
-    /// whose backend has served a request sent after that trip.
+    /// Takes in what another replica tells. It is a hint: a breaker that is open or probes knows better, and so does
+    /// one whose backend has served a request sent after that trip. One whose time was over when the other tripped
+    /// stays open, so that not every replica sends a probe that one has sent already.
     pub fn hear(&mut self, rule: &Rule, news: News, now: Time) -> Option<Transition> {
-        let Phase::Closed { since } = self.phase else {
-            return None;
+        let is_known = match self.phase {
+            Phase::Closed { since } => news.tripped_at < since || self.knows_better(news),
+            Phase::Open { until, .. } => news.tripped_at < until,
+            Phase::HalfOpen { .. } => true,
         };
-        let is_old = news.tripped_at <= self.served || news.tripped_at < since;
         let until = news.until.min(now.plus_nanoseconds(rule.longest_trip_ns()));
-        if is_old || until <= now {
+        if is_known || until <= now {
             return None;
         }
         Some(self.open(news.reason, until))
@@ -244,6 +250,21 @@ impl Cell {
         }
     }
 
+    /// Whether what the backend served outweighs the news.
+    fn knows_better(&self, news: News) -> bool {
+        let outweighed_ns = match news.reason {
+            // The backend's own words.
+            TripReason::Throttled | TripReason::Status => 0,
+            // May be the other replica's network. One that is cut off mustn't take the backend from those it serves.
+            TripReason::Connect | TripReason::Timeout | TripReason::Reset => LATELY_NANOSECONDS,
+            // The other replica's configuration.
+            TripReason::Credential => return true,
+        };
+        let is_outweighed =
+            |served: Time| news.tripped_at <= served.plus_nanoseconds(outweighed_ns);
+        self.served.is_some_and(is_outweighed)
+    }
+
     fn record_closed(
         &mut self,
         rule: &Rule,
@@ -255,7 +276,7 @@ impl Cell {
             Verdict::None => None,
             Verdict::Good => {
                 self.refusals = Refusals::default();
-                self.served = self.served.max(sent_at);
+                self.served = self.served.max(Some(sent_at));
                 self.window.count(false, rule.interval_ns(), now);
                 None
             }
@@ -287,7 +308,7 @@ impl Cell {
             Verdict::Good => {
                 *self = Self {
                     phase: Phase::Closed { since: now },
-                    served: self.served.max(sent_at),
+                    served: self.served.max(Some(sent_at)),
                     ..Self::default()
                 };
                 Some(Transition::Closed)
@@ -339,7 +360,17 @@ impl Refusals {
 }
 
 impl TripReason {
-    /// The word in metrics, logs and `/status`.
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Throttled,
+        Self::Status,
+        Self::Connect,
+        Self::Timeout,
+        Self::Reset,
+        Self::Credential,
+    ];
+
+    /// The word in metrics, logs, `/status`, and between replicas.
     pub fn label(self) -> &'static str {
         match self {
             Self::Throttled => "throttled",

@@ -272,8 +272,74 @@ fn news_is_a_hint_and_own_evidence_wins_over_it() {
     assert_eq!(cell.hear(&rule, news(6), at(9)), transition);
     assert_eq!(cell.hear(&rule, news(7), at(9)), None, "open already");
     assert_eq!(cell.admit(until), Admission::Probe);
+    let probed = News {
+        until: at(20 * SECOND),
+        ..news(10 * SECOND)
+    };
+    assert_eq!(
+        cell.hear(&rule, probed, until),
+        None,
+        "its own probe decides"
+    );
     cell.record(&rule, &OK, until, until);
     assert_eq!(cell.hear(&rule, news(8), until), None, "closed since");
+}
+
+fn news_of(reason: TripReason, tripped_at: u64, until: u64) -> News {
+    News {
+        tripped_at: at(tripped_at),
+        until: at(until),
+        reason,
+    }
+}
+
+#[test]
+fn a_replica_that_starts_hears_of_a_trip_from_before_its_clock_began() {
+    let mut cell = Cell::default();
+    let news = news_of(TripReason::Throttled, 0, SECOND);
+    assert!(cell.hear(&rule(3), news, at(1)).is_some());
+    assert_eq!(cell.refuses_until(), at(SECOND));
+}
+
+#[test]
+fn what_is_heard_lasts_no_longer_than_a_trip_of_its_own_could() {
+    let mut cell = Cell::default();
+    let news = news_of(TripReason::Throttled, 5, u64::MAX);
+    cell.hear(&rule(3), news, at(9));
+    assert_eq!(cell.refuses_until(), at(9).plus_nanoseconds(CAP));
+}
+
+#[test]
+fn one_replicas_probe_that_fails_spares_the_others_theirs() {
+    let rule = rule(1);
+    let mut cell = Cell::default();
+    cell.hear(&rule, news_of(TripReason::Throttled, 5, SECOND), at(9));
+    let earlier = news_of(TripReason::Throttled, SECOND - 1, 3 * SECOND);
+    assert_eq!(cell.hear(&rule, earlier, at(2 * SECOND)), None);
+    let probed = news_of(TripReason::Throttled, SECOND, 3 * SECOND);
+    assert!(cell.hear(&rule, probed, at(2 * SECOND)).is_some());
+    assert_eq!(cell.refuses_until(), at(3 * SECOND));
+}
+
+#[test]
+fn a_replica_that_is_cut_off_takes_no_backend_from_those_that_it_serves() {
+    let rule = rule(1);
+    let lately = 30 * SECOND;
+    for reason in TripReason::ALL {
+        let hears = |tripped_at: u64| {
+            let mut cell = Cell::default();
+            cell.record(&rule, &OK, at(5), at(9));
+            let news = news_of(reason, tripped_at, tripped_at + SECOND);
+            cell.hear(&rule, news, at(tripped_at)).is_some()
+        };
+        let found = (hears(6), hears(lately + 5), hears(lately + 6));
+        let expected = match reason {
+            TripReason::Throttled | TripReason::Status => (true, true, true),
+            TripReason::Connect | TripReason::Timeout | TripReason::Reset => (false, false, true),
+            TripReason::Credential => (false, false, false),
+        };
+        assert_eq!(found, expected, "{reason:?}");
+    }
 }
 
 #[test]

@@ -6,12 +6,12 @@
 //! Never decides: `filters::breaker`, `filters::balance` and `filters::retry` do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use filters::balance::remaining::Remaining;
 use filters::balance::{Members, Turns};
-use filters::breaker::{Admission, Cell, State, Transition, TripReason};
+use filters::breaker::{Admission, Cell, News, State, Transition, TripReason};
 use filters::expression::Headers;
 use filters::outcome::Outcome;
 use filters::retry::{Budget, End};
@@ -34,6 +34,8 @@ pub struct Health {
 #[derive(Debug, Default)]
 pub struct BackendHealth {
     cell: Mutex<Cell>,
+    /// Whether its last trip was another replica's.
+    is_heard: AtomicBool,
     /// `Cell::refuses_until` in nanoseconds, to be read without the lock.
     refuses_until: AtomicU64,
     remaining: Remaining,
@@ -55,6 +57,15 @@ pub struct Able {
     pub usable: Members,
     /// Those of them whose quota has room for it, as far as is known.
     pub roomy: Members,
+}
+
+/// Who saw what a breaker goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// This replica.
+    Own,
+    /// Another one.
+    Heard,
 }
 
 /// What a request may do at a backend now.
@@ -144,28 +155,46 @@ impl Health {
         self.backend(backend).remaining.read(headers, now);
     }
 
-    /// Takes in how an attempt ended, once for each that was admitted.
+    /// Takes in how an attempt ended, once for each that was admitted; what that changed.
     pub fn record(
         &self,
         metrics: &Metrics,
         backend: &Backend,
         outcome: &Outcome,
         (sent_at, now): (Time, Time),
-    ) {
-        let Some(rule) = &backend.breaker else {
-            return;
-        };
+    ) -> Option<Transition> {
+        let rule = backend.breaker.as_ref()?;
         let health = self.backend(backend);
-        let transition = health.change(|cell| cell.record(rule, outcome, sent_at, now));
+        let transition =
+            health.change(Source::Own, |cell| cell.record(rule, outcome, sent_at, now));
         match transition {
             None => {}
             Some(Transition::Tripped { reason, until }) => {
-                let seconds = Duration::from_nanos(until.nanoseconds_since(now)).as_secs_f64();
+                let seconds = seconds_until(until, now);
                 tracing::warn!(backend = %backend.name, reason = reason.label(), seconds, "breaker open");
                 metrics.tripped(&backend.name, reason.label());
             }
             Some(Transition::Closed) => {
                 tracing::info!(backend = %backend.name, "breaker closed");
+            }
+        }
+        transition
+    }
+
+    /// Takes in that a backend's breaker has opened on another replica.
+    pub fn hear(&self, metrics: &Metrics, backend: &Backend, news: News, now: Time) {
+        let Some(rule) = &backend.breaker else {
+            return;
+        };
+        let health = self.backend(backend);
+        let transition = health.change(Source::Heard, |cell| cell.hear(rule, news, now));
+        match transition {
+            None | Some(Transition::Closed) => {}
+            Some(Transition::Tripped { reason, until }) => {
+                let seconds = seconds_until(until, now);
+                let reason = reason.label();
+                tracing::warn!(backend = %backend.name, reason, seconds, "breaker open: another replica's trip");
+                metrics.tripped(&backend.name, HEARD);
             }
         }
     }
@@ -175,6 +204,11 @@ impl BackendHealth {
     /// What its breaker is now.
     pub fn state(&self, now: Time) -> State {
         self.cell.lock().state(now)
+    }
+
+    /// Whether that is so because another replica's breaker opened.
+    pub fn is_heard(&self) -> bool {
+        self.is_heard.load(Ordering::Relaxed)
     }
 
     /// What it last said is left of its quota, less what was sent since.
@@ -201,15 +235,30 @@ impl BackendHealth {
     }
 
     fn admit(&self, now: Time) -> Admission {
-        self.change(|cell| cell.admit(now))
+        let mut cell = self.cell.lock();
+        let admission = cell.admit(now);
+        self.mirror(&cell);
+        admission
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Cell) -> T) -> T {
+    fn change(
+        &self,
+        source: Source,
+        change: impl FnOnce(&mut Cell) -> Option<Transition>,
+    ) -> Option<Transition> {
         let mut cell = self.cell.lock();
         let changed = change(&mut cell);
+        if changed.is_some() {
+            let is_heard = source == Source::Heard;
+            self.is_heard.store(is_heard, Ordering::Relaxed);
+        }
+        self.mirror(&cell);
+        changed
+    }
+
+    fn mirror(&self, cell: &Cell) {
         let until = cell.refuses_until().as_nanoseconds();
         self.refuses_until.store(until, Ordering::Relaxed);
-        changed
     }
 }
 
@@ -224,3 +273,10 @@ impl PoolHealth {
         self.budget.lock()
     }
 }
+
+fn seconds_until(until: Time, now: Time) -> f64 {
+    Duration::from_nanos(until.nanoseconds_since(now)).as_secs_f64()
+}
+
+/// Trips of other replicas bear it in the place of a reason, so that the sum over the replicas counts each once.
+const HEARD: &str = "heard";

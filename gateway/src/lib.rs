@@ -30,5 +30,6 @@ pub mod server;
 pub mod stage;
 pub mod state;
 pub mod store;
+pub mod trips;
 pub mod upstream;
 pub mod usage_log;

@@ -13,6 +13,7 @@ use crate::config::plan::Plan;
 use crate::config::secret::System;
 use crate::config::{self, Source};
 use crate::state::State;
+use crate::trips;
 
 /// What became of the last reload, for `/status`.
 #[derive(Debug, Default)]
@@ -49,7 +50,7 @@ pub fn load(path: &str) -> Result<Plan, String> {
 }
 
 /// Loads the file again and takes it, or says why not.
-pub async fn reload(state: &State) {
+pub async fn reload(state: &Arc<State>) {
     let path = state.plan.load().source.clone();
     let loaded = match path.as_str() {
         "stdin" => Err("the configuration came from standard input; it can't be read again".into()),
@@ -70,7 +71,7 @@ pub async fn reload(state: &State) {
     *state.last_reload.0.lock() = Some(Outcome { at, failure });
 }
 
-fn take(state: &State, plan: Plan) -> Result<(), String> {
+fn take(state: &Arc<State>, plan: Plan) -> Result<(), String> {
     state.limits.follow(&plan)?;
     let former = state.plan.load_full();
     for key in needs_restart(&former, &plan) {
@@ -91,6 +92,7 @@ fn take(state: &State, plan: Plan) -> Result<(), String> {
         "configuration reloaded"
     );
     state.plan.store(Arc::new(plan));
+    trips::follow(state);
     Ok(())
 }
 

@@ -31,12 +31,15 @@ use crate::metrics::Metrics;
 use crate::proxy::Gateway;
 use crate::reload::reload;
 use crate::state::State;
+use crate::trips;
 use crate::upstream::peers::RESOLVE_INTERVAL;
 
 /// Histograms hold their samples until they are folded this often.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How often idle counters are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// A start waits this long for the trips that other replicas have told.
+const TRIPS_WAIT: Duration = Duration::from_secs(1);
 /// How often a listener that isn't bound yet is tried.
 const BIND_POLL: Duration = Duration::from_millis(5);
 /// How often a draining process looks whether it is done.
@@ -266,7 +269,9 @@ impl BackgroundService for Background {
         if loading.await.is_err() {
             tracing::error!("the token encodings couldn't be loaded");
         }
+        trips::follow(state);
         state.limits.start().await;
+        trips::wait_until_read(state, TRIPS_WAIT).await;
         wait_until_bound(&state.plan.load().server).await;
         state.ready.store(true, Ordering::Relaxed);
         let mut resolve = tokio::time::interval(RESOLVE_INTERVAL);

@@ -19,6 +19,7 @@ use crate::holders::Holders;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::reload::LastReload;
+use crate::trips::Trips;
 use crate::upstream::peers::Peers;
 use crate::usage_log::UsageLog;
 
@@ -35,6 +36,8 @@ pub struct State {
     pub peers: Peers,
     /// Breakers, turns and retries.
     pub health: Health,
+    /// Trips that replicas tell each other.
+    pub trips: Trips,
     /// Which backend holds what.
     pub holders: Holders,
     /// Counters of token limits.
@@ -75,6 +78,7 @@ impl State {
             bodies,
             slots: Slots::default(),
             health: Health::default(),
+            trips: Trips::default(),
             holders: Holders::default(),
             caches: Caches::default(),
             usage_log,

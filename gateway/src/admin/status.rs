@@ -62,6 +62,7 @@ fn of_backend(state: &State, backend: &Backend) -> Value {
     shown["state"] = name.into();
     if let Some(reason) = reason {
         shown["reason"] = reason.label().into();
+        shown["heard"] = health.is_heard().into();
     }
     if let Some(until) = until {
         shown["closes_at"] = unix_seconds_at(until, now).into();

@@ -22,6 +22,7 @@ use crate::affinity::{self, Belongs};
 use crate::config::plan::{Backend, Pool};
 use crate::health::{Able, Admitted, PoolHealth};
 use crate::state::State;
+use crate::trips;
 use crate::upstream::headers::HeaderView;
 
 /// One request's way through its pool.
@@ -59,9 +60,9 @@ impl Step {
     /// Tells the breaker how the attempt ended, where nothing can follow it.
     pub fn report(&self, state: &State, outcome: &Outcome, now: Time) {
         let times = (self.sent_at, now);
-        state
-            .health
-            .record(&state.metrics, &self.backend, outcome, times);
+        let health = &state.health;
+        let transition = health.record(&state.metrics, &self.backend, outcome, times);
+        trips::tell(state, &self.backend, transition, now);
     }
 }
 

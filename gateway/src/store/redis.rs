@@ -24,6 +24,7 @@ pub mod health;
 mod keeper;
 mod ledger;
 mod outage;
+pub mod trips;
 mod wire;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use filters::limit::reservation::{Cell, Check, Grant, Refused as LimitRefused, R
 use filters::units::Tokens;
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
+use tokio::runtime::Handle;
 
 use super::local::Local;
 use super::{LimitRequest, Refused};
@@ -72,11 +74,14 @@ pub enum Clock {
 #[derive(Debug)]
 pub struct Redis {
     client: Client,
+    runtime: Handle,
     settings: Settings,
     names: Names,
     reserve: Script,
     settle: Script,
     heartbeat: Script,
+    tell_trip: Script,
+    open_trips: Script,
     ledger: Arc<Ledger>,
     health: Health,
     share: Local,
@@ -91,6 +96,7 @@ struct Names {
     open: String,
     batch: String,
     replicas: String,
+    trips: String,
 }
 
 impl Redis {
@@ -102,14 +108,18 @@ impl Redis {
         let replica = &settings.replica;
         let redis = Arc::new(Redis {
             client: connection::connect(&settings.url)?,
+            runtime: Handle::current(),
             names: Names {
                 open: format!("{TAG}:open:{replica}"),
                 batch: format!("{TAG}:batch:{replica}"),
                 replicas: format!("{TAG}:replicas"),
+                trips: format!("{TAG}:trips"),
             },
             reserve: Script::new(include_str!("redis/reserve.lua")),
             settle: Script::new(include_str!("redis/settle.lua")),
             heartbeat: Script::new(include_str!("redis/heartbeat.lua")),
+            tell_trip: Script::new(include_str!("redis/tell_trip.lua")),
+            open_trips: Script::new(include_str!("redis/open_trips.lua")),
             ledger: Arc::default(),
             health: Health::default(),
             share: Local::default(),
@@ -172,7 +182,7 @@ impl Redis {
         let timeout = self.settings.timeout;
         let answer = self
             .reserve
-            .run(&self.client, timeout, keys, arguments)
+            .run::<Vec<i64>>(&self.client, timeout, keys, arguments)
             .await;
         let told = match answer.and_then(|numbers| Told::read(&numbers, requests.len(), now)) {
             Ok(told) => told,
@@ -276,5 +286,16 @@ impl Redis {
             let share = outage::share(line.cell, replicas);
             self.share.remember(&requests[index], share, told.now);
         }
+    }
+}
+
+impl Drop for Redis {
+    /// fred keeps a connection, and makes it again, for as long as nobody says that it isn't wanted any more.
+    fn drop(&mut self) {
+        let client = self.client.clone();
+        self.runtime.spawn(async move {
+            // It may be gone already.
+            let _ = client.quit().await;
+        });
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::Builder;
+use fred::types::FromValue;
 use fred::types::config::{Config, ReconnectPolicy, UnresponsiveConfig};
 
 /// No call outlives this; a request's own wait is shorter.
@@ -33,7 +34,7 @@ pub struct Script {
     digest: OnceLock<String>,
 }
 
-/// The call failed, timed out or was answered with something else than numbers.
+/// The call failed, timed out or was answered with something else than was asked for.
 #[derive(Debug)]
 pub struct CallError(String);
 
@@ -105,27 +106,27 @@ impl Script {
     /// Runs it.
     ///
     /// # Errors
-    /// If there is no answer in time, or none of whole numbers.
-    pub async fn run(
+    /// If there is no answer in time, or none of this kind.
+    pub async fn run<T: FromValue>(
         &self,
         client: &Client,
         timeout: Duration,
         keys: Vec<String>,
         arguments: Vec<String>,
-    ) -> Result<Vec<i64>, CallError> {
+    ) -> Result<T, CallError> {
         match tokio::time::timeout(timeout, self.call(client, keys, arguments)).await {
-            Ok(Ok(numbers)) => Ok(numbers),
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(CallError(error.to_string())),
             Err(_) => Err(CallError(format!("no answer within {timeout:?}"))),
         }
     }
 
-    async fn call(
+    async fn call<T: FromValue>(
         &self,
         client: &Client,
         keys: Vec<String>,
         arguments: Vec<String>,
-    ) -> Result<Vec<i64>, fred::error::Error> {
+    ) -> Result<T, fred::error::Error> {
         if let Some(digest) = self.digest.get() {
             let answer = client
                 .evalsha(digest.as_str(), keys.clone(), arguments.clone())

@@ -19,6 +19,8 @@ pub enum Operation {
     Settle,
     /// Say that this replica lives.
     Heartbeat,
+    /// Tell and read trips.
+    Trips,
 }
 
 /// What is known of Redis.
@@ -27,7 +29,7 @@ pub struct Health {
     up: watch::Sender<bool>,
     failures: AtomicU32,
     replicas: AtomicU64,
-    errors: [AtomicU64; 3],
+    errors: [AtomicU64; 4],
 }
 
 impl Default for Health {
@@ -43,7 +45,7 @@ impl Default for Health {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Reserve, Self::Settle, Self::Heartbeat];
+    pub const ALL: [Self; 4] = [Self::Reserve, Self::Settle, Self::Heartbeat, Self::Trips];
 
     /// The label.
     pub fn label(self) -> &'static str {
@@ -51,6 +53,7 @@ impl Operation {
             Operation::Reserve => "reserve",
             Operation::Settle => "settle",
             Operation::Heartbeat => "heartbeat",
+            Operation::Trips => "trips",
         }
     }
 }
@@ -65,6 +68,11 @@ impl Health {
     pub async fn wait_until_up(&self) {
         // The sender is `self`: it can't be gone.
         let _ = self.up.subscribe().wait_for(|up| *up).await;
+    }
+
+    /// Tells each change of it; the end of the store too, by being closed.
+    pub fn changes(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
     }
 
     /// Live replicas as last known, this one among them.
@@ -90,6 +98,11 @@ impl Health {
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_FAILURES {
             self.down(why);
         }
+    }
+
+    /// A call failed that nothing hangs on: it says nothing of the others.
+    pub fn missed(&self, operation: Operation) {
+        self.errors[operation as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// No request tries any more.

@@ -59,7 +59,9 @@ impl Redis {
         let keys = vec![self.names.replicas.clone()];
         let arguments = vec![self.settings.replica.clone(), GONE_AFTER_S.to_string()];
         let timeout = self.settings.timeout;
-        let answer = self.heartbeat.run(&self.client, timeout, keys, arguments);
+        let answer = self
+            .heartbeat
+            .run::<Vec<i64>>(&self.client, timeout, keys, arguments);
         match answer.await {
             Ok(numbers) => {
                 let replicas = numbers.first().copied().unwrap_or(1);
@@ -76,7 +78,8 @@ impl Redis {
     }
 
     async fn load(&self) {
-        for script in [&self.reserve, &self.settle, &self.heartbeat] {
+        let ours = [&self.reserve, &self.settle, &self.heartbeat];
+        for script in ours.into_iter().chain([&self.tell_trip, &self.open_trips]) {
             script.load(&self.client).await;
         }
     }
