@@ -359,6 +359,15 @@ impl ShutdownSignalWatch for Signals {
         self.0.draining.store(true, Ordering::Relaxed);
         let in_flight = self.0.in_flight();
         tracing::info!(in_flight, "stopping");
+        let delay = self.0.plan.load().server.shutdown_delay;
+        if matches!(how, ShutdownSignal::GracefulTerminate) && !delay.is_zero() {
+            // A second signal ends the wait, and the process.
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
+                _ = quit.recv() => return ShutdownSignal::FastShutdown,
+            }
+        }
         how
     }
 }

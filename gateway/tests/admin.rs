@@ -134,6 +134,21 @@ async fn a_gateway_told_to_stop_ends_its_streams_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn calls_are_taken_for_the_shutdown_delay_while_nobody_is_sent_here_any_more() {
+    let (_simulator, gateway) = start_with("shutdown-delay = \"1h\"").await;
+    gateway.signal("TERM");
+    support::wait_until("it isn't ready any more", || {
+        (admin(&gateway, "GET", "/readyz").status == 503).then_some(())
+    });
+    let url = format!("{}/v1/models", gateway.url);
+    let late = support::http::request("GET", &url, &[("api-key", "key-of-team-a")], b"");
+    assert!(late.is_ok(), "a new connection was refused: {late:?}");
+    // A second signal ends the wait.
+    gateway.signal("INT");
+    assert_eq!(gateway.ended().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_gateway_told_to_stop_ends_at_once_and_well() {
     let (_simulator, gateway) = start().await;
     assert_eq!(gateway.stop().code(), Some(0));
@@ -202,6 +217,11 @@ fn admin(gateway: &Gateway, method: &str, path: &str) -> Answer {
 }
 
 async fn start() -> (Handle, Gateway) {
+    start_with("").await
+}
+
+/// With another line in `[server]`.
+async fn start_with(line: &str) -> (Handle, Gateway) {
     let simulator = Simulator::start_default().await.unwrap();
     let gateway = Gateway::start(&format!(
         r#"
@@ -210,6 +230,7 @@ listen = "@LISTEN@"
 admin = "@ADMIN@"
 threads = 1
 drain-timeout = "10m"
+{line}
 
 [gateway]
 id = "gate-1"

@@ -5,6 +5,7 @@
 //! state (counters, connections): live state is kept by name in `state`.
 
 pub mod cache;
+mod limit;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,16 +16,12 @@ use std::time::Duration;
 use filters::auth::Keys;
 use filters::balance::affinity::Cookies;
 use filters::dimensions::Dimension;
-use filters::expression::Expression;
-use filters::limit::reservation::Mode;
-use filters::limit::{Limit, OnRedisError};
 use filters::pattern::Pattern;
 use filters::price::PriceList;
 use filters::route::{ApiPaths, Schema};
 use filters::{balance, breaker, retry};
 
-use http::HeaderName;
-
+pub use self::limit::{LimitHeaders, Redis, TokenLimit};
 use super::secret::Secret;
 
 /// Everything that a request is decided by.
@@ -116,7 +113,9 @@ pub struct Server {
     pub max_request_body_bytes: usize,
     /// All request bodies held at once. Bytes.
     pub max_buffered_bodies_bytes: usize,
-    /// How long streams in flight get on SIGTERM.
+    /// On SIGTERM, how long calls are still taken while `/readyz` says 503.
+    pub shutdown_delay: Duration,
+    /// How long streams in flight get after that.
     pub drain_timeout: Duration,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
@@ -335,49 +334,6 @@ pub struct Member {
     pub priority: u32,
     /// Share within a priority.
     pub weight: u32,
-}
-
-/// `[redis]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Redis {
-    /// With its password, where it has one.
-    pub url: Secret,
-    /// A request waits this long for its limits, and no longer.
-    pub timeout: Duration,
-}
-
-/// `[[token-limit]]`
-#[derive(Debug)]
-pub struct TokenLimit {
-    /// Names the counter, the metric's label and the refusal.
-    pub name: String,
-    /// Which calls it is for; `None`: all.
-    pub when: Option<Expression>,
-    /// What is counted together.
-    pub counter_key: Expression,
-    /// How much, and what is held before it is known.
-    pub limit: Limit,
-    /// What it does while Redis can't be asked.
-    pub on_redis_error: OnRedisError,
-    /// Whether its refusal counts.
-    pub mode: Mode,
-    /// What its callers are told in each answer.
-    pub headers: LimitHeaders,
-}
-
-/// The header names of a token limit; `None`: isn't sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LimitHeaders {
-    /// In a refusal.
-    pub retry_after: HeaderName,
-    /// Tokens left of the minute.
-    pub remaining_tokens: Option<HeaderName>,
-    /// Tokens left of the period.
-    pub remaining_quota: Option<HeaderName>,
-    /// Tokens that the call used.
-    pub consumed: Option<HeaderName>,
-    /// `x-ratelimit-limit-tokens`, `-remaining-tokens`, `-reset-tokens`.
-    pub standard: bool,
 }
 
 /// `[[token-metric]]`

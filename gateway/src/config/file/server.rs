@@ -24,6 +24,8 @@ pub struct Server {
     pub max_request_body: Option<Located<u64>>,
     /// Bytes.
     pub max_buffered_bodies: Option<Located<u64>>,
+    /// On SIGTERM, before the drain.
+    pub shutdown_delay: Option<Located<Duration>>,
     /// On SIGTERM.
     pub drain_timeout: Option<Located<Duration>>,
     /// Networks.
@@ -88,6 +90,7 @@ pub fn server(field: &Field<'_, '_, '_>) -> Server {
         threads: table.field("threads").integer(THREADS),
         max_request_body: table.field("max-request-body").size(BODY_BYTES),
         max_buffered_bodies: table.field("max-buffered-bodies").size(BUFFERED_BYTES),
+        shutdown_delay: table.field("shutdown-delay").duration(DRAIN),
         drain_timeout: table.field("drain-timeout").duration(DRAIN),
         trusted_proxies: table.field("trusted-proxies").list().unwrap_or_default(),
         tls: table.field("tls").table().map(tls),

@@ -33,6 +33,7 @@ pub(super) fn server(loader: &Loader<'_>) -> Option<Server> {
             .map_or_else(|| loader.environment.cores(), |n| count(n.value)),
         max_request_body_bytes: count(max_request_body),
         max_buffered_bodies_bytes: count(buffered(loader, file, max_request_body)),
+        shutdown_delay: or(file.shutdown_delay.as_ref(), Duration::ZERO),
         drain_timeout: or(file.drain_timeout.as_ref(), DRAIN_TIMEOUT),
         trusted_proxies: networks.filter_map(|text| network(loader, text)).collect(),
         limits: limits(&file.limits),
