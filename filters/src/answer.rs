@@ -1,6 +1,7 @@
 //! What came back: the usage, the model that answered, and of a stream what each event means to the gateway.
 //!
-//! A stream's event is read once, by one pass that borrows its strings. Fields of an odd type count as absent. Where the
+//! A stream's event is read once, by one pass that borrows its strings; one that differs from an earlier one in its text
+//! alone isn't parsed at all (`template`). Fields of an odd type count as absent. Where the
 //! pass fails all the same (JSON cut off, a field twice), the bytes are searched for the usage alone: how a backend
 //! writes its choices must never cost a caller's account its figures.
 //!
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 use crate::answer::chunk::Chunk;
 use crate::answer::first::First;
+use crate::answer::template::Templates;
 use crate::answer::texts::Texts;
 use crate::route::Shape;
 use crate::sse::Event;
@@ -25,6 +27,7 @@ pub use first::{Opening, bare_error_status};
 
 mod chunk;
 mod first;
+mod template;
 mod texts;
 
 /// Follows one streamed answer, event by event.
@@ -38,6 +41,7 @@ pub struct StreamMeter {
     opening: Opening,
     error: Option<u16>,
     texts: Texts,
+    templates: Templates,
 }
 
 impl StreamMeter {
@@ -52,6 +56,7 @@ impl StreamMeter {
             opening: Opening::Silent,
             error: None,
             texts: Texts::default(),
+            templates: Templates::default(),
         }
     }
 
@@ -116,6 +121,10 @@ impl StreamMeter {
             self.opening = self.opening.after(First::Done);
             return Seen::Done;
         }
+        if let Some((place, text)) = self.templates.text(event.name, data) {
+            self.texts.add(place.choice, place.part, &text);
+            return Seen::Content;
+        }
         let name = event.name.and_then(|name| std::str::from_utf8(name).ok());
         let mut chunk =
             serde_json::from_slice(data).unwrap_or_else(|_| Chunk::of_usage(read_tail(data)));
@@ -134,6 +143,11 @@ impl StreamMeter {
             Seen::Other
         };
         self.take_first(first::judge(self.shape, seen, &chunk, data));
+        if seen == Seen::Content
+            && let Some((place, text)) = chunk.only_text()
+        {
+            self.templates.learn(event.name, data, place, text);
+        }
         seen
     }
 

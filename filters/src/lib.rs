@@ -5,11 +5,13 @@
 //! `retry_after` (how an attempt ended) -> `breaker` (whether the backend is left alone) -> `retry` (what
 //! follows) -> `sse`, `usage`, `answer` (what came back) -> `dimensions` (under which labels it counts) ->
 //! `record` (what is written down of it) -> `price` (what it cost).
+//! Beside them stands `cache` (whether an earlier answer may be given instead).
 
 pub mod answer;
 pub mod auth;
 pub mod balance;
 pub mod breaker;
+pub mod cache;
 pub mod dimensions;
 pub mod expression;
 pub mod limit;

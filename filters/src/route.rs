@@ -164,6 +164,11 @@ pub fn read<'a>(
     })
 }
 
+/// A percent-encoded text as it is meant; absent if an escape is wrong or it isn't UTF-8.
+pub fn decoded(text: &str) -> Option<Cow<'_, str>> {
+    percent::decode_text(text)
+}
+
 /// The ids of every operation of a schema, and `other`.
 pub fn operations(schema: Schema) -> &'static [&'static str] {
     operations::ids(schema)

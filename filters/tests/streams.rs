@@ -207,6 +207,70 @@ proptest! {
     }
 }
 
+/// Events that differ little: one of a few, with a few bytes changed.
+fn any_likeness() -> impl Strategy<Value = Vec<u8>> {
+    let base = prop::sample::select(vec![
+        r#"data: {"created":17,"model":"m","choices":[{"index":0,"delta":{"content":"Why"},"finish_reason":null}],"usage":null,"obfuscation":"ab"}"#,
+        r#"data: {"created":17,"model":"m","choices":[{"index":1,"delta":{"content":"é"},"finish_reason":null}],"usage":null,"obfuscation":"ab"}"#,
+        r#"data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"a"}}]}}]}"#,
+        "event: response.output_text.delta\ndata: {\"delta\":\"a\",\"output_index\":2,\"sequence_number\":9}",
+    ]);
+    let edits = prop::collection::vec((any::<Index>(), any_edit()), 0..3);
+    (base, edits).prop_map(|(base, edits)| {
+        let mut event = base.as_bytes().to_vec();
+        for (at, (length, bytes)) in edits {
+            let at = at.index(event.len());
+            let end = (at + length).min(event.len());
+            event.splice(at..end, bytes.bytes());
+        }
+        event
+    })
+}
+
+fn any_edit() -> impl Strategy<Value = (usize, &'static str)> {
+    let bytes = prop::sample::select(vec![
+        "",
+        "1",
+        "\"",
+        "\\",
+        "\\n",
+        "\\u00e9",
+        "null",
+        "b",
+        ",",
+        "{",
+        "}",
+        "\"error\":1,",
+        "\"stop\"",
+        "\u{1}",
+    ]);
+    (0_usize..5, bytes)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_event_reads_the_same_whatever_came_before(events in prop::collection::vec(any_likeness(), 1..12)) {
+        let mut meter = StreamMeter::new(Shape::Chat);
+        let (mut bytes, mut usage, mut texts) = (0, None, Vec::new());
+        for event in &events {
+            let event = Event::parse(event);
+            let mut alone = StreamMeter::new(Shape::Chat);
+            prop_assert_eq!(meter.read(&event), alone.read(&event));
+            bytes += alone.texts().map(str::len).sum::<usize>();
+            usage = alone.usage().or(usage);
+            texts.extend(alone.texts().map(str::to_owned));
+        }
+        prop_assert_eq!(meter.texts().map(str::len).sum::<usize>(), bytes);
+        prop_assert_eq!(meter.usage(), usage);
+        let all = meter.texts().collect::<String>();
+        for text in texts {
+            prop_assert!(all.contains(&text), "{}", text);
+        }
+    }
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -2,8 +2,10 @@
 //!
 //! It has a thread and a listener of its own: Pingora closes its listeners as soon as a drain begins, and then is
 //! when `/readyz` has to say so and `/livez` has to go on answering.
+//! It changes one thing only: kept answers can be taken out of the semantic caches.
 //! Nothing here shows a secret, a key or a prompt.
 
+mod purge;
 mod status;
 
 use std::io;
@@ -77,6 +79,12 @@ async fn serve(listener: TcpListener, admin: Arc<Admin>) {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let head = session.req_header();
+        if head.uri.path() == purge::PATH {
+            return match head.method {
+                Method::POST => purge::purge(&self.0.caches, head.uri.query().unwrap_or("")),
+                _ => answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST\n".into()),
+            };
+        }
         if head.method != Method::GET && head.method != Method::HEAD {
             return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
         }

@@ -77,6 +77,8 @@ pub enum End {
     UpstreamCut,
     /// The gateway declined.
     Refused,
+    /// A semantic cache answered.
+    Cached,
 }
 
 /// Where the figures of a usage record come from.
@@ -121,6 +123,36 @@ pub struct Record {
     pub first_token: Option<Duration>,
     /// Spent waiting for the caller's body or the backend, not in the gateway.
     pub waited: Duration,
+    /// What a semantic cache had for it; `None`: none was asked.
+    pub cache: Option<CacheLookup>,
+}
+
+/// A look-up in a semantic cache.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CacheLookup {
+    /// The policy's name.
+    pub policy: Arc<str>,
+    /// What came of it.
+    pub result: CacheResult,
+    /// How far the question lay from the one that was found, if one was.
+    pub distance: Option<f32>,
+    /// What a backend would have charged for again.
+    pub saved_tokens: u64,
+}
+
+/// What came of a look-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CacheResult {
+    /// The answer is a kept one.
+    Hit,
+    /// There was none.
+    Miss,
+    /// The call isn't one that is looked up.
+    Skip,
+    /// It couldn't be looked up.
+    Error,
+    /// There was one, and the policy only observes.
+    WouldHit,
 }
 
 /// How one attempt ended.
@@ -150,6 +182,7 @@ impl Record {
             attempts: Vec::new(),
             first_token: None,
             waited: Duration::ZERO,
+            cache: None,
         }
     }
 }
@@ -162,6 +195,7 @@ impl End {
             End::ClientGone => "client_gone",
             End::UpstreamCut => "upstream_cut",
             End::Refused => "refused",
+            End::Cached => "cached",
         }
     }
 }
@@ -173,6 +207,19 @@ impl Source {
             Source::Upstream => "upstream",
             Source::Counted => "counted",
             Source::None => "none",
+        }
+    }
+}
+
+impl CacheResult {
+    /// The label of `tollgate_cache_lookups_total`, and the usage log's `cache`.
+    pub fn label(self) -> &'static str {
+        match self {
+            CacheResult::Hit => "hit",
+            CacheResult::Miss => "miss",
+            CacheResult::Skip => "skip",
+            CacheResult::Error => "error",
+            CacheResult::WouldHit => "would_hit",
         }
     }
 }

@@ -8,7 +8,9 @@
 mod attempt;
 mod attempts;
 mod belonging;
+mod cached;
 mod counting;
+mod embedding;
 mod relay;
 mod verdict;
 
@@ -22,10 +24,9 @@ use http::{Method, Uri};
 use pingora::connectors::http::Connector;
 use pingora::protocols::http::ServerSession;
 
-use self::attempts::Attempts;
 use crate::body::{self, Body, Unread};
 use crate::clock;
-use crate::context::{Admitted, Arrival, Caller, End, Record};
+use crate::context::{Admitted, Arrival, CacheLookup, Caller, End, Record};
 use crate::passthrough::{self, Carried};
 use crate::protocol;
 use crate::reply::{self, Fields};
@@ -103,10 +104,7 @@ impl Exchange<'_> {
             return self.carry(caller, &call).await;
         }
         match self.understand(caller, call).await {
-            Ok(understood) => match understood.hold(&self).await {
-                Ok(hold) => Attempts::new(self, understood, hold).run().await,
-                Err(denied) => self.deny(*denied, understood).await,
-            },
+            Ok(understood) => self.answer(understood).await,
             Err((Unread::Refused(refusal), caller)) => self.decline(refusal, Some(caller)).await,
             Err((Unread::Gone, caller)) => gone(caller),
         }
@@ -231,8 +229,14 @@ impl Exchange<'_> {
     }
 
     /// A token limit said no.
-    async fn deny(&mut self, denied: Denied, understood: Understood<'_>) -> Served {
+    async fn deny(
+        &mut self,
+        denied: Denied,
+        understood: Understood<'_>,
+        cache: Option<CacheLookup>,
+    ) -> Served {
         let record = Record {
+            cache,
             caller: Some(understood.caller),
             model: understood.admitted.model,
             user: understood.admitted.user,

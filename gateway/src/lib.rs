@@ -2,13 +2,14 @@
 //!
 //! The path of a request, in the order in which the files take it:
 //! `proxy` (the one way in and out) -> `stage::admit` (which API, whose key) -> `body` (read, bounded) ->
-//! `stage::admit` again (which model) -> `stage::limit` -> `exchange` (the driver: attempts) -> `stage::select` (by
+//! `stage::admit` again (which model) -> `stage::cache` -> `stage::limit` -> `exchange` (the driver: attempts) -> `stage::select` (by
 //! `affinity` and `health`) -> `stage::forward` -> `stage::respond` -> `stage::account` -> `usage_log`. What can't be
 //! held in memory goes through `passthrough`, which drives the same stages from Pingora's own loop.
 
 pub mod admin;
 pub mod affinity;
 pub mod body;
+pub mod cache;
 pub mod clock;
 pub mod command;
 pub mod config;

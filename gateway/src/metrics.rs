@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::{
 };
 
 use crate::config::plan::TokenMetric;
-use crate::context::{End, Source};
+use crate::context::{CacheLookup, End, Source};
 use crate::state::Registry;
 
 const REQUESTS: &str = "tollgate_requests_total";
@@ -35,6 +35,8 @@ const BACKEND_STATE: &str = "tollgate_backend_state";
 const CONFIG_RELOADS: &str = "tollgate_config_reloads_total";
 const CONFIG_INFO: &str = "tollgate_config_info";
 const USAGE_LOG_DROPPED: &str = "tollgate_usage_log_dropped_total";
+const CACHE_LOOKUPS: &str = "tollgate_cache_lookups_total";
+const CACHE_SAVED_TOKENS: &str = "tollgate_cache_saved_tokens_total";
 const STREAMS_OPEN: &str = "tollgate_streams_open";
 const BUFFERED_BYTES: &str = "tollgate_buffered_bytes";
 
@@ -59,6 +61,7 @@ pub struct Metrics {
     refusals: Registry<(&'static str, String), Counter>,
     attempts: Registry<(Arc<str>, &'static str), Counter>,
     tokens: Registry<String, Registry<String, TokenSeries>>,
+    cache_lookups: Registry<(Arc<str>, &'static str), CacheSeries>,
     streams_open: Gauge,
     buffered_bytes: Gauge,
 }
@@ -77,6 +80,11 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.decrement(1.0);
     }
+}
+
+struct CacheSeries {
+    lookups: Counter,
+    saved_tokens: Counter,
 }
 
 struct TokenSeries {
@@ -116,6 +124,7 @@ impl Metrics {
             refusals: Registry::default(),
             attempts: Registry::default(),
             tokens: Registry::default(),
+            cache_lookups: Registry::default(),
         })
     }
 
@@ -226,6 +235,21 @@ impl Metrics {
             self.counter(ATTEMPTS, labels)
         });
         counter.increment(1);
+    }
+
+    /// A semantic cache was asked.
+    pub fn cache_lookup(&self, lookup: &CacheLookup) {
+        let key = (lookup.policy.clone(), lookup.result.label());
+        let series = self.cache_lookups.entry(&key, || {
+            let policy = Label::new("policy", lookup.policy.to_string());
+            let result = Label::from_static_parts("result", lookup.result.label());
+            CacheSeries {
+                lookups: self.counter(CACHE_LOOKUPS, vec![policy.clone(), result]),
+                saved_tokens: self.counter(CACHE_SAVED_TOKENS, vec![policy]),
+            }
+        });
+        series.lookups.increment(1);
+        series.saved_tokens.increment(lookup.saved_tokens);
     }
 
     /// Counts a stream to a caller as open until the guard is dropped.

@@ -111,7 +111,8 @@ impl Carried {
     /// When the backend's name has no address.
     pub async fn peer(&mut self, state: &State, session: &ServerSession) -> Result<Box<HttpPeer>> {
         self.upgrade = is_websocket(session);
-        let mut peer = state.peers.peer(&self.step.backend).await?;
+        let peer = state.peers.peer(&self.step.backend).await?;
+        let mut peer = HttpPeer::clone(&peer);
         if self.upgrade {
             peer.options.read_timeout = Some(WEBSOCKET_SILENCE);
             peer.options.alpn = pingora::protocols::ALPN::H1;
@@ -233,6 +234,7 @@ impl Carried {
             }],
             first_token: None,
             waited: Duration::ZERO,
+            cache: None,
             caller: Some(self.caller),
         }
     }

@@ -85,6 +85,7 @@ fn take(state: &Arc<State>, plan: Plan) -> Result<(), String> {
     state.metrics.configured(&plan.revision, changed, names);
     state.bodies.resize(plan.server.max_buffered_bodies_bytes);
     state.peers.replace(&plan);
+    state.caches.follow(&former, &plan);
     tracing::info!(
         former = former.revision,
         revision = plan.revision,

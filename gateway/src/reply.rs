@@ -22,6 +22,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The status in records of a caller that left before it got one (nginx's convention). Never sent.
 pub const CLIENT_GONE: u16 = 499;
+/// The status of an answer that isn't a refusal.
+pub const OK: u16 = 200;
 
 /// What an answer made here says beside its refusal.
 #[derive(Debug, Default)]
@@ -144,6 +146,38 @@ pub async fn refuse(
     }
     read_out(session, LINGER_TIMEOUT).await;
     Ok(reply.status)
+}
+
+/// An answer that is none of a backend's and no refusal: one that was kept.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its type.
+    pub content_type: &'static str,
+    /// Its body.
+    pub body: Bytes,
+    /// Further fields.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Sends a kept answer; the request's body must have been read.
+///
+/// # Errors
+/// Pingora's, when the caller has gone.
+pub async fn kept(
+    session: &mut ServerSession,
+    kept: Kept,
+    request_id: u128,
+) -> pingora::Result<u16> {
+    let mut head = ResponseHeader::build(OK, Some(3 + kept.fields.len()))?;
+    head.insert_header(header::CONTENT_TYPE, kept.content_type)?;
+    head.insert_header(header::CONTENT_LENGTH, kept.body.len())?;
+    head.insert_header("x-request-id", format!("{request_id:032x}"))?;
+    for (name, value) in kept.fields {
+        head.insert_header(name, value)?;
+    }
+    session.write_response_header(Box::new(head)).await?;
+    session.write_response_body(kept.body, true).await?;
+    Ok(OK)
 }
 
 /// Whether the rest of the body is read before the answer is sent. A caller that waits for `100 Continue`

@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin;
+use crate::clock;
 use crate::config::plan::{self, Plan, ServerTls};
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
@@ -290,12 +291,19 @@ impl BackgroundService for Background {
     }
 }
 
-/// Idle counters go. A million of them take a moment, so not on this thread.
+/// Idle counters and expired answers go. A million of them take a moment, so not on this thread.
 async fn sweep_counters(state: &Arc<State>) {
     let state = state.clone();
-    let swept = tokio::task::spawn_blocking(move || state.limits.sweep()).await;
-    if let Ok(counters @ 1..) = swept {
-        tracing::debug!(counters, "idle counters removed");
+    let now = clock::now().time();
+    let sweep = move || (state.limits.sweep(), state.caches.sweep(now));
+    if let Ok((counters, answers)) = tokio::task::spawn_blocking(sweep).await
+        && counters + answers > 0
+    {
+        tracing::debug!(
+            counters,
+            answers,
+            "idle counters and expired answers removed"
+        );
     }
 }
 

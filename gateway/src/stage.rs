@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod admit;
+pub mod cache;
 pub mod forward;
 pub mod limit;
 pub mod respond;

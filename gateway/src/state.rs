@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::cache::Caches;
 use crate::clock;
 use crate::config::plan::Plan;
 use crate::health::Health;
@@ -41,6 +42,8 @@ pub struct State {
     pub holders: Holders,
     /// Counters of token limits.
     pub limits: Limits,
+    /// Answers of semantic caches.
+    pub caches: Caches,
     /// Where usage is written down, if it is.
     pub usage_log: Option<UsageLog>,
     /// Everything that is counted.
@@ -77,6 +80,7 @@ impl State {
             health: Health::default(),
             trips: Trips::default(),
             holders: Holders::default(),
+            caches: Caches::default(),
             usage_log,
             metrics,
             draining: AtomicBool::new(false),

@@ -78,6 +78,15 @@ enum Claim {
 }
 
 impl Store {
+    /// What a limit has left, as far as this process knows without asking anybody; that of a limit which nobody
+    /// has used where it knows nothing. A hint: only [`Store::reserve`] decides.
+    pub fn peek(&self, request: &LimitRequest<'_>, now: Now) -> Remaining {
+        match self {
+            Store::Local(local) => local.peek(request, now),
+            Store::Redis(redis) => redis.peek(request, now),
+        }
+    }
+
     /// Takes what a request holds of each of its limits, or says why it can't. One round trip at most.
     ///
     /// # Errors

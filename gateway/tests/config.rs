@@ -257,7 +257,6 @@ fn the_whole_schema_loads_and_what_is_not_there_yet_is_named() {
         .collect();
     let expected = [
         "backends.identified.auth.managed-identity",
-        "[[semantic-cache]] \"answers\"",
         "[[semantic-cache]] \"answers-of-a-local-model\"",
         "[[budget]] \"team-a-month\"",
         "[jwt]",
@@ -355,6 +354,9 @@ fn check_prints_a_summary_or_every_mistake_and_no_secret() {
         "    no circuit breaker\n",
         "gold-per-subscription: 2000 tokens a minute, 1000000 a month, by subscription.id\n    \
          when product.id == \"gold\"\n    holds the prompt's estimate\n",
+        "answers: answers are kept for 10m in this process, up to 100000\n    when request.model == \"gpt-4o\"\n    \
+         embeddings: ",
+        " by backend embeddings\n    kept apart by subscription.id\n",
         "redis: limits are shared, waiting for it up to 50ms\n",
     ] {
         assert!(out.contains(said), "{said}\n{out}");
@@ -369,7 +371,9 @@ fn check_prints_a_summary_or_every_mistake_and_no_secret() {
         "{errors}"
     );
     assert!(
-        errors.contains(": [[semantic-cache]] \"answers\" is not in this version yet\n"),
+        errors.contains(
+            ": [[semantic-cache]] \"answers-of-a-local-model\" is not in this version yet\n"
+        ),
         "{errors}"
     );
     assert!(!format!("{out}{errors}{:?}", plan(&everything())).contains(PLANTED));

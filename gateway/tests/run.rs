@@ -116,7 +116,7 @@ fn what_this_version_does_not_do_is_refused_by_name() {
         ("[message-log]\ndirectory = \"/tmp\"\n", "[message-log]"),
         ("[otlp]\nendpoint = \"http://127.0.0.1:4317\"\n", "[otlp]"),
         (
-            "[[semantic-cache]]\nname = \"answers\"\nscore-threshold = 0.05\nembeddings = { backend = \"one\" }\n",
+            "[[semantic-cache]]\nname = \"answers\"\nembeddings = { local = \"all-minilm-l6-v2\" }\n",
             "[[semantic-cache]]",
         ),
     ];

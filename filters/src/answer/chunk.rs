@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::answer::Inner;
+use crate::answer::template::Place;
 use crate::answer::texts::Part;
 use crate::route::Shape;
 use crate::usage::{self, Usage, lenient};
@@ -88,6 +89,30 @@ impl<'a> Chunk<'a> {
         }
     }
 
+    /// The text, of an event that says nothing else that is ever asked for.
+    pub(super) fn only_text(&self) -> Option<(Place, &str)> {
+        let item = self.output_index.unwrap_or(0);
+        let choices = self.choices.as_deref().unwrap_or_default();
+        let mut only = None;
+        let mut count = 0;
+        let mut take = |choice, part, text| {
+            count += usize::from(!str::is_empty(text));
+            only = Some((Place { choice, part }, text))
+                .filter(|(_, text)| !text.is_empty())
+                .or(only);
+        };
+        for (position, choice) in (0..).zip(choices) {
+            choice.each_text(|part, text| take(choice.index.unwrap_or(position), part, text));
+        }
+        for (part, text) in self.item_text() {
+            take(item, part, text);
+        }
+        let says_more = self.usage.is_some()
+            || self.response.usage.is_some()
+            || choices.iter().any(Choice::is_finished);
+        only.filter(|_| count == 1 && !says_more)
+    }
+
     /// The text that an event of a named kind carries: a `delta`, or the name of the tool that an item calls.
     pub(super) fn item_text(&self) -> impl Iterator<Item = (Part, &str)> {
         let kind = self.kind();
@@ -130,7 +155,7 @@ impl Choice<'_> {
     }
 
     /// Calls `take` with each text that this chunk adds to the choice.
-    pub(super) fn each_text(&self, mut take: impl FnMut(Part, &str)) {
+    pub(super) fn each_text<'c>(&'c self, mut take: impl FnMut(Part, &'c str)) {
         let delta = &self.delta;
         // Some servers send the same reasoning under both names.
         let reasoning = delta
@@ -194,7 +219,7 @@ struct Function<'a> {
 }
 
 impl Function<'_> {
-    fn each_text(&self, take: impl FnMut(&str)) {
+    fn each_text<'c>(&'c self, take: impl FnMut(&'c str)) {
         [&self.name, &self.arguments]
             .into_iter()
             .flatten()

@@ -77,6 +77,9 @@ pub fn summary(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     let limits = plan.token_limits.iter();
     let limits = limits.map(|limit| policy::limit_lines(limit));
     section(out, "token limits", limits)?;
+    let caches = plan.semantic_caches.iter();
+    let caches = caches.map(|cache| policy::cache_lines(cache));
+    section(out, "semantic caches", caches)?;
     section(out, "shared state", policy::redis_lines(plan).into_iter())?;
     section(out, "token metrics", metric_lines(plan))?;
     section(out, "records", record_lines(plan).into_iter())?;

@@ -9,6 +9,7 @@ mod affinity;
 mod api;
 mod backend;
 mod breaker;
+mod cache;
 mod endpoint;
 mod expression;
 mod limit;
@@ -66,6 +67,7 @@ pub(super) fn plan(
     let redis = records::redis(&loader);
     let token_limits = limit::token_limits(&loader);
     let token_metrics = policy::token_metrics(&loader);
+    let semantic_caches = cache::semantic_caches(&loader, &backends);
     let usage_log = records::usage_log(&loader);
     let prices = records::prices(&loader);
     policy::check_pending(&loader);
@@ -93,6 +95,7 @@ pub(super) fn plan(
         redis,
         token_limits,
         token_metrics,
+        semantic_caches,
         usage_log,
         prices,
         warnings: warnings(source, findings),

@@ -4,6 +4,8 @@
 //! so a reload can't change the rules under it. Nothing here is deserialized and nothing holds live
 //! state (counters, connections): live state is kept by name in `state`.
 
+pub mod cache;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -60,6 +62,8 @@ pub struct Plan {
     pub token_limits: Vec<Arc<TokenLimit>>,
     /// The token metrics, in file order.
     pub token_metrics: Vec<Arc<TokenMetric>>,
+    /// The semantic caches, in file order.
+    pub semantic_caches: Vec<Arc<cache::SemanticCache>>,
     /// Where usage is written down; `None`: nowhere.
     pub usage_log: Option<UsageLog>,
     /// What tokens cost; `None`: nothing has a price.

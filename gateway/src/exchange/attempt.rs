@@ -5,6 +5,7 @@
 //! answered early and closed, so its answer is looked for all the same.
 //! Never decides whether another backend is asked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,7 +40,7 @@ pub struct Reached {
     pub upstream: HttpSession,
     /// The request was sent whole, so the connection can be used again.
     pub reusable: bool,
-    peer: HttpPeer,
+    peer: Arc<HttpPeer>,
 }
 
 impl Reached {
@@ -57,13 +58,32 @@ impl Reached {
             let idle_timeout = self.peer.idle_timeout();
             let (upstream, peer) = (self.upstream, self.peer);
             connector
-                .release_http_session(upstream, &peer, idle_timeout)
+                .release_http_session(upstream, peer.as_ref(), idle_timeout)
                 .await;
         }
     }
 }
 
-/// Sends a request to a backend and reads the head of its answer.
+/// Why no answer's head came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// The backend had closed a pooled connection: it isn't to blame, and a new connection may do.
+    Stale,
+    /// The backend is to blame.
+    Failed(Failure),
+}
+
+impl Missed {
+    /// What it is where nothing else is tried.
+    pub fn failure(self) -> Failure {
+        match self {
+            Missed::Stale => Failure::Reset,
+            Missed::Failed(failure) => failure,
+        }
+    }
+}
+
+/// Sends a request to a backend and reads the head of its answer; `fresh` over a connection that is surely new.
 ///
 /// # Errors
 /// Why there is none. The detail is logged here, since it names the backend.
@@ -71,30 +91,25 @@ pub async fn attempt(
     connector: &Connector,
     peers: &Peers,
     backend: &Backend,
-    head: &RequestHeader,
-    outgoing: &Outgoing,
-) -> std::result::Result<Reached, Failure> {
+    (head, outgoing): (RequestHeader, &Outgoing),
+    fresh: bool,
+) -> std::result::Result<Reached, Missed> {
     let peer = match peers.peer(backend).await {
         Ok(peer) => peer,
         Err(error) => {
             tracing::warn!(backend = %backend.name, error = %Fault(&error), "the backend has no address");
-            return Err(Failure::Connect);
+            return Err(Missed::Failed(Failure::Connect));
         }
     };
-    let mut fresh = false;
-    loop {
-        match connect_and_send(connector, backend, &peer, (head, outgoing), fresh).await {
-            Ok(reached) => return Ok(reached),
-            Err(Broken {
-                error, stale: true, ..
-            }) if !fresh => {
-                tracing::debug!(backend = %backend.name, error = %Fault(&error), "a pooled connection was stale");
-                fresh = true;
-            }
-            Err(Broken { error, failure, .. }) => {
-                tracing::warn!(backend = %backend.name, error = %Fault(&error), failure = failure.outcome(), "attempt failed");
-                return Err(failure);
-            }
+    match connect_and_send(connector, backend, &peer, (head, outgoing), fresh).await {
+        Ok(reached) => Ok(reached),
+        Err(Broken { error, stale, .. }) if stale && !fresh => {
+            tracing::debug!(backend = %backend.name, error = %Fault(&error), "a pooled connection was stale");
+            Err(Missed::Stale)
+        }
+        Err(Broken { error, failure, .. }) => {
+            tracing::warn!(backend = %backend.name, error = %Fault(&error), failure = failure.outcome(), "attempt failed");
+            Err(Missed::Failed(failure))
         }
     }
 }
@@ -108,15 +123,19 @@ struct Broken {
 async fn connect_and_send(
     connector: &Connector,
     backend: &Backend,
-    peer: &HttpPeer,
-    (head, outgoing): (&RequestHeader, &Outgoing),
+    peer: &Arc<HttpPeer>,
+    (head, outgoing): (RequestHeader, &Outgoing),
     fresh: bool,
 ) -> std::result::Result<Reached, Broken> {
-    let mut wanted = peer.clone();
-    if fresh {
-        wanted.group_key ^= FRESH;
-    }
-    let (mut upstream, reused) = match connector.get_http_session(&wanted).await {
+    let connected = match fresh {
+        false => connector.get_http_session(peer.as_ref()).await,
+        true => {
+            let mut unpooled = HttpPeer::clone(peer);
+            unpooled.group_key ^= FRESH;
+            connector.get_http_session(&unpooled).await
+        }
+    };
+    let (mut upstream, reused) = match connected {
         Ok(connected) => connected,
         Err(error) => {
             return Err(Broken {
@@ -152,10 +171,10 @@ pub fn failure_of(error: &Error) -> Failure {
 async fn send(
     upstream: &mut HttpSession,
     backend: &Backend,
-    head: &RequestHeader,
+    head: RequestHeader,
     outgoing: &Outgoing,
 ) -> Result<bool> {
-    let mut head = Box::new(head.clone());
+    let mut head = Box::new(head);
     if upstream.as_http2().is_some() {
         forward::to_http2(&mut head, backend)?;
     }

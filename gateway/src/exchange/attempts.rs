@@ -14,13 +14,15 @@ use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::attempt::{self, Reached};
-use super::relay::{Relay, Relayed};
+use super::cached::Missed;
+use super::relay::{Relay, Relayed, Upstream};
 use super::{Exchange, Served, Understood, counting, verdict};
 use crate::affinity;
 use crate::clock::{self, Moment};
 use crate::config::plan::Backend;
 use crate::context::{AttemptEnd, End, Record, Source};
 use crate::reply::{self, Fields};
+use crate::stage::cache::{self, Keeping};
 use crate::stage::forward::{self, Outgoing, Reading};
 use crate::stage::limit::{self, Hold};
 use crate::stage::respond::{self, Failure};
@@ -33,6 +35,7 @@ pub(super) struct Attempts<'a, 'u> {
     understood: Understood<'u>,
     hold: Hold,
     record: Record,
+    keeping: Option<Keeping>,
     begun: Moment,
 }
 
@@ -60,8 +63,14 @@ struct Passing {
 
 impl<'a, 'u> Attempts<'a, 'u> {
     /// No attempt made yet.
-    pub fn new(exchange: Exchange<'a>, understood: Understood<'u>, hold: Hold) -> Self {
+    pub fn new(
+        exchange: Exchange<'a>,
+        understood: Understood<'u>,
+        hold: Hold,
+        missed: Missed,
+    ) -> Self {
         let record = Record {
+            cache: missed.lookup,
             model: understood.admitted.model.clone(),
             user: understood.admitted.user.clone(),
             stream: understood.admitted.stream,
@@ -74,6 +83,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             understood,
             hold,
             record,
+            keeping: missed.keeping,
             begun: clock::now(),
         }
     }
@@ -168,20 +178,25 @@ impl<'a, 'u> Attempts<'a, 'u> {
             backend,
             (&self.understood.body.bytes, self.understood.facts.as_ref()),
         );
-        let head = self.head(backend, &outgoing).map_err(|error| {
-            tracing::error!(error = %Fault(&error), "a request's head couldn't be made");
-            Unreached::Failed(Failure::Connect)
-        })?;
-        let connector = self.exchange.connector;
-        let peers = &self.exchange.state.peers;
-        let reached = tokio::select! {
-            biased;
-            reached = attempt::attempt(connector, peers, backend, &head, &outgoing) => reached,
-            _ = self.exchange.session.read_body_or_idle(true) => return Err(Unreached::Gone),
-        };
-        match reached {
-            Ok(reached) => Ok((reached, outgoing)),
-            Err(failure) => Err(Unreached::Failed(failure)),
+        let mut fresh = false;
+        loop {
+            // Made for each connection: it is consumed by being sent, and a copy would cost as much.
+            let head = self.head(backend, &outgoing).map_err(|error| {
+                tracing::error!(error = %Fault(&error), "a request's head couldn't be made");
+                Unreached::Failed(Failure::Connect)
+            })?;
+            let connector = self.exchange.connector;
+            let peers = &self.exchange.state.peers;
+            let reached = tokio::select! {
+                biased;
+                reached = attempt::attempt(connector, peers, backend, (head, &outgoing), fresh) => reached,
+                _ = self.exchange.session.read_body_or_idle(true) => return Err(Unreached::Gone),
+            };
+            match reached {
+                Ok(reached) => return Ok((reached, outgoing)),
+                Err(attempt::Missed::Stale) => fresh = true,
+                Err(attempt::Missed::Failed(failure)) => return Err(Unreached::Failed(failure)),
+            }
         }
     }
 
@@ -207,18 +222,23 @@ impl<'a, 'u> Attempts<'a, 'u> {
         mut passing: Passing,
     ) -> Tried {
         let status = passing.answer.status;
+        for (name, value) in self.record.cache.iter().flat_map(cache::fields) {
+            // A name and a value that are ready can't be refused.
+            let _ = passing.answer.insert_header(name, value);
+        }
         self.record.status = status.as_u16();
         let is_stream = self.understood.admitted.stream;
         let stream_open = is_stream.then(|| self.exchange.state.metrics.stream());
         let mut relay = Relay {
             session: self.exchange.session,
-            upstream: &mut passing.reached.upstream,
+            upstream: Upstream::new(&mut passing.reached.upstream),
             answer: passing.answer,
             shape: self.understood.caller.shape,
             keeps_usage_chunk: passing.outgoing.keeps_usage_chunk,
             holder: None,
             begun: None,
             hold: &mut self.hold,
+            keeping: self.keeping.as_mut(),
         };
         if let Some(trouble) = relay.begin().await {
             let head = passing.outcome.take().unwrap_or(Outcome::NoVerdict);
@@ -237,10 +257,12 @@ impl<'a, 'u> Attempts<'a, 'u> {
         let label = match (relayed.committed, relayed.end) {
             (false, _) => Failure::Reset.outcome(),
             (true, End::UpstreamCut) => "cut",
-            (true, End::Complete | End::ClientGone | End::Refused) => match relayed.error {
-                Some(error) => respond::outcome_of(error),
-                None => respond::outcome(status),
-            },
+            (true, End::Complete | End::ClientGone | End::Refused | End::Cached) => {
+                match relayed.error {
+                    Some(error) => respond::outcome_of(error),
+                    None => respond::outcome(status),
+                }
+            }
         };
         self.ended(&step.backend, label);
         if let Some(outcome) = passing.outcome

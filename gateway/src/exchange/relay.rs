@@ -8,7 +8,9 @@
 
 mod body;
 mod opening;
+
 mod stream;
+mod upstream;
 
 use std::time::Duration;
 
@@ -18,19 +20,19 @@ use filters::route::Shape;
 use filters::usage::Usage;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::client::HttpSession;
 
 pub use self::opening::{Begun, Trouble};
+pub use self::upstream::Upstream;
 
 use self::opening::Over;
 use self::stream::{Stopped, Stream};
-use super::attempt;
+use self::upstream::Came;
 use crate::affinity::Holder;
 use crate::clock::Moment;
 use crate::context::End;
+use crate::stage::cache::{Keeping, Made};
 use crate::stage::limit::Hold;
 use crate::stage::respond::{self, Failure, Framing};
-use crate::upstream::fault::Fault;
 
 /// How long the usage of a finished stream is waited for when its caller has left.
 const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -85,7 +87,7 @@ pub struct Relay<'a> {
     /// To the caller.
     pub session: &'a mut ServerSession,
     /// To the backend; its head is read.
-    pub upstream: &'a mut HttpSession,
+    pub upstream: Upstream<'a>,
     /// The answer's head.
     pub answer: ResponseHeader,
     /// The operation's shape.
@@ -98,6 +100,8 @@ pub struct Relay<'a> {
     pub begun: Option<Begun>,
     /// What is held of the call's limits: the answer's head tells what is left.
     pub hold: &'a mut Hold,
+    /// Keeps a complete answer for callers to come; absent if there is no cache for it.
+    pub keeping: Option<&'a mut Keeping>,
 }
 
 enum Next {
@@ -133,13 +137,10 @@ impl Relay<'_> {
             // First the caller: events that never cease mustn't hide that it left.
             biased;
             _ = self.session.read_body_or_idle(true) => Next::Gone,
-            chunk = self.upstream.read_response_body() => match chunk {
-                Ok(Some(chunk)) => Next::Chunk(chunk),
-                Ok(None) => Next::End,
-                Err(error) => {
-                    tracing::debug!(error = %Fault(&error), "the backend broke off");
-                    Next::Cut(attempt::failure_of(&error))
-                }
+            came = self.upstream.next() => match came {
+                Came::Chunk(chunk) => Next::Chunk(chunk),
+                Came::Over(upstream::Over::End) => Next::End,
+                Came::Over(upstream::Over::Cut(failure)) => Next::Cut(failure),
             },
         }
     }
@@ -191,7 +192,20 @@ impl Relay<'_> {
 
     fn stream(&self) -> Stream {
         let own_end = respond::own_end(&self.answer, self.shape);
-        Stream::new(self.shape, own_end, self.keeps_usage_chunk)
+        let mut stream = Stream::new(self.shape, own_end, self.keeps_usage_chunk);
+        if let Some(keeping) = &self.keeping
+            && respond::may_be_kept(self.answer.status)
+        {
+            stream.gather(keeping.gatherer());
+        }
+        stream
+    }
+
+    /// Keeps an answer that is complete, before the caller can ask for it again.
+    async fn keep(&mut self, made: Option<Made>) {
+        if let (Some(made), Some(keeping)) = (made, self.keeping.take()) {
+            keeping.keep(made).await;
+        }
     }
 
     async fn events(&mut self) -> Relayed {
@@ -235,16 +249,18 @@ impl Relay<'_> {
     async fn left(&mut self, mut stream: Stream) -> Relayed {
         if stream.lacks_only_usage() {
             let read = async {
-                while let Ok(Some(chunk)) = self.upstream.read_response_body().await {
+                while let Came::Chunk(chunk) = self.upstream.next().await {
                     stream.take(chunk);
                 }
             };
             let _late = tokio::time::timeout(USAGE_TIMEOUT, read).await;
         }
+        self.keep(stream.gathered()).await;
         stream.into_relayed(End::ClientGone)
     }
 
-    async fn end_stream(&mut self, rest: Bytes, stream: Stream) -> Relayed {
+    async fn end_stream(&mut self, rest: Bytes, mut stream: Stream) -> Relayed {
+        self.keep(stream.gathered()).await;
         let end = match self.send(rest).await {
             Ok(()) => self.finish().await,
             Err(()) => End::ClientGone,

@@ -42,7 +42,7 @@ pub fn relayed(
     let (outcome, caller) = match (relayed.committed, relayed.end) {
         (false, _) => (broken, Caller::Waits),
         (true, End::UpstreamCut) => (broken, Caller::HasFirstByte),
-        (true, End::Complete | End::ClientGone | End::Refused) => {
+        (true, End::Complete | End::ClientGone | End::Refused | End::Cached) => {
             let error = relayed.error.map(|status| error_event(step, &head, status));
             (error.unwrap_or(head), Caller::HasFirstByte)
         }

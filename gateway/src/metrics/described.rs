@@ -40,6 +40,8 @@ pub(super) fn describe(recorder: &PrometheusRecorder) {
             RETRIES,
             "Further attempts after the first, by pool and reason.",
         ),
+        (CACHE_LOOKUPS, "Look-ups in semantic caches, by result."),
+        (CACHE_SAVED_TOKENS, "Tokens of answers given again."),
         (CONFIG_RELOADS, "Reloads of the configuration, by result."),
         (ATTEMPTS, "Attempts at backends by status class or error."),
     ];

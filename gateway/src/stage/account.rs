@@ -5,17 +5,25 @@
 mod line;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use filters::route::Shape;
+use filters::usage::Usage;
 use pingora::http::RequestHeader;
 
 use crate::clock::Moment;
-use crate::context::{Arrival, Caller, Record};
+use crate::config::plan::{Backend, Subscription, SubscriptionState};
+use crate::context::{Arrival, Caller, End, Record, Source};
+use crate::reply;
 use crate::scope::{Asked, Public, scope};
 use crate::state::State;
 
 /// The label where no API was found at the path.
 const NO_API: &str = "none";
+/// The subscription in the figures of what the gateway itself used.
+const GATEWAY: &str = "tollgate";
 
 /// Records a request that is over.
 pub fn account(
@@ -42,6 +50,9 @@ pub fn account(
     if let Some(code) = record.refusal {
         metrics.refusal(code, &record.policy);
     }
+    if let Some(lookup) = &record.cache {
+        metrics.cache_lookup(lookup);
+    }
     if let Some(caller) = &record.caller {
         if reached_a_subscription(caller) {
             metrics.usage_record(record.source, record.end);
@@ -52,6 +63,59 @@ pub fn account(
         token_metrics(state, arrival, head, (caller, record));
     }
     log(arrival, record, (&api, operation), duration);
+}
+
+/// Records what the gateway itself used, to embed a question. Nobody's limits and nobody's share: its subscription is
+/// called [`GATEWAY`].
+pub fn embedded(state: &State, arrival: &Arrival, head: &RequestHeader, spent: Spent<'_>) {
+    state.metrics.attempt(&spent.backend.name, spent.outcome);
+    if spent.usage.is_none() {
+        return;
+    }
+    let caller = Caller {
+        api: spent.caller.api.clone(),
+        operation: "embeddings",
+        shape: Shape::Embeddings,
+        subscription: Some(Arc::new(Subscription {
+            name: GATEWAY.into(),
+            product: None,
+            state: SubscriptionState::Active,
+            attributes: BTreeMap::new(),
+        })),
+        slot: None,
+        address: spent.caller.address,
+    };
+    let record = Record {
+        model: spent.model.to_owned(),
+        backend: Some(spent.backend.clone()),
+        status: reply::OK,
+        usage: spent.usage,
+        source: Source::Upstream,
+        end: End::Complete,
+        refusal: None,
+        ..Record::refused(reply::OK, "")
+    };
+    if let Some(log) = &state.usage_log {
+        log.write(line::line(arrival, &caller, &record, spent.duration));
+    }
+    token_metrics(state, arrival, head, (&caller, &record));
+}
+
+/// An embeddings call of the gateway's own.
+#[derive(Debug)]
+pub struct Spent<'a> {
+    /// Whose question it was.
+    pub caller: &'a Caller,
+    /// Where.
+    pub backend: &'a Arc<Backend>,
+    /// The model, as the backend knows it.
+    pub model: &'a str,
+    /// A status class or an error.
+    pub outcome: &'static str,
+    /// What it used, where that is known.
+    pub usage: Option<Usage>,
+    /// How long it took.
+    pub duration: Duration,
 }
 
 fn reached_a_subscription(caller: &Caller) -> bool {

@@ -180,6 +180,47 @@ pub fn credential(head: &mut RequestHeader, schema: Schema, auth: &Auth) -> ping
     head.insert_header(name, value)
 }
 
+/// A request of the gateway's own, to embed a text.
+///
+/// # Errors
+/// As [`head`].
+pub fn embeddings(
+    backend: &Backend,
+    schema: Schema,
+    (model, text): (&str, &str),
+) -> pingora::Result<(RequestHeader, Outgoing)> {
+    let call = route::read(Schema::OpenAi, "POST", "/embeddings", "")
+        .map_err(|_| Error::explain(ErrorType::InternalError, "the path of embeddings"))?;
+    let target = Target {
+        caller: Schema::OpenAi,
+        backend: schema,
+        base_path: &backend.url.base_path,
+        model: Some(model),
+        api_version: backend.api_version.as_deref(),
+        default_api_version: DEFAULT_API_VERSION,
+    };
+    let upstream = route::upstream(&call, &target);
+    let body = match upstream.names_model {
+        NamesModel::InBody => serde_json::json!({"model": model, "input": text}),
+        NamesModel::InPath | NamesModel::Nowhere => serde_json::json!({"input": text}),
+    };
+    let body = Bytes::from(body.to_string());
+    let mut head =
+        RequestHeader::build_no_case("POST", upstream.path_and_query.as_bytes(), Some(6))?;
+    head.insert_header(header::HOST, backend.url.authority.as_str())?;
+    head.insert_header(header::ACCEPT_ENCODING, "identity")?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    credential(&mut head, schema, &backend.auth)?;
+    let outgoing = Outgoing {
+        target: upstream.path_and_query,
+        length_bytes: body.len(),
+        body: vec![body],
+        keeps_usage_chunk: false,
+    };
+    Ok((head, outgoing))
+}
+
 /// Turns a head for HTTP/1.1 into one for HTTP/2.
 ///
 /// # Errors

@@ -32,6 +32,8 @@ use crate::store::{LimitRequest, Refused, Reservation};
 
 /// A longer prompt is counted on a thread of its own. Bytes.
 const INLINE_MAX_BYTES: usize = 64 << 10;
+/// A limit has plenty left for a prompt if it has so many times the most that the prompt can cost.
+const PLENTY: u64 = 64;
 /// A longer counter key is kept as its digest: a caller may choose it. Bytes.
 const KEY_MAX_BYTES: usize = 128;
 /// When to come back where the counters can't be had. Seconds.
@@ -200,13 +202,21 @@ fn bounded(key: Cow<'_, str>) -> String {
     short
 }
 
-/// Works out what each limit holds. The prompt's estimate, where one was needed.
+/// Works out what each limit holds. The prompt's estimate, where one was needed: where all that hold something have
+/// plenty left, what the bytes of the body bound is held instead, and nothing is counted before the call.
 async fn amounts(state: &State, call: &Call<'_>, lines: &mut [Line]) -> Option<u64> {
-    let holds = |line: &Line| line.limit.limit.hold() != Held::Nothing;
-    if call.body.is_empty() || !lines.iter().any(holds) {
+    let holds = |line: &&Line| line.limit.limit.hold() != Held::Nothing;
+    if call.body.is_empty() || !lines.iter().any(|line| holds(&line)) {
         return None;
     }
-    let prompt = estimate(state, call).await?;
+    let least = least_left(state, lines.iter().filter(holds));
+    let (prompt, estimated) = match bound(call, least / PLENTY) {
+        Some(most) => (Tokens::new(most), None),
+        None => {
+            let prompt = estimate(state, call).await?;
+            (prompt, Some(prompt.get()))
+        }
+    };
     let completion = completion(state, call);
     for line in lines {
         let limit = &line.limit.limit;
@@ -217,7 +227,25 @@ async fn amounts(state: &State, call: &Call<'_>, lines: &mut [Line]) -> Option<u
         };
         line.amount = limit.hold().amount(prompt, completion);
     }
-    Some(prompt.get())
+    estimated
+}
+
+/// Of what the limits have left, the least.
+fn least_left<'l>(state: &State, lines: impl Iterator<Item = &'l Line>) -> u64 {
+    let (store, now) = (state.limits.store(), limits::now());
+    let left = lines.flat_map(|line| {
+        let left = store.peek(&line.request(), now);
+        left.tokens.into_iter().chain(left.quota)
+    });
+    left.min().map_or(0, Tokens::get)
+}
+
+/// The most that the prompt can cost, if that is no more than `most`.
+fn bound(call: &Call<'_>, most: u64) -> Option<u64> {
+    if call.body.len() as u64 > most {
+        return None;
+    }
+    tokens::most(call.caller.shape, call.body).filter(|bound| *bound <= most)
 }
 
 /// How long the answers may be, all of them together.

@@ -92,6 +92,11 @@ pub fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
+/// Whether an answer may be kept, as far as its status tells.
+pub fn may_be_kept(status: StatusCode) -> bool {
+    status == StatusCode::OK
+}
+
 /// The label of an attempt that was answered.
 pub fn outcome(status: StatusCode) -> &'static str {
     match status.as_u16() {

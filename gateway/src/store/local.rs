@@ -101,6 +101,14 @@ impl Local {
         Err(Refused::Unavailable { limit: 0 })
     }
 
+    /// What a limit has left; makes no counter.
+    pub fn peek(&self, request: &LimitRequest<'_>, now: Now) -> Remaining {
+        let counters = self.policies.find(request.policy);
+        let counter = counters.and_then(|counters| counters.find(request.key));
+        let cell = counter.map_or(Cell::UNUSED, |counter| counter.cell());
+        cell.remaining(&request.limit, now)
+    }
+
     /// Makes a counter stand as another store said.
     pub fn remember(&self, request: &LimitRequest<'_>, cell: Cell, now: Now) {
         if let Ok(line) = self.line(0, request, now) {

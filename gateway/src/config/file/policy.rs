@@ -103,8 +103,20 @@ pub struct SemanticCache {
     pub when: Option<Located<String>>,
     /// A backend's name; `None` where they are made in this process.
     pub embeddings_backend: Option<Located<String>>,
-    /// CEL.
-    pub vary_by: Vec<Located<String>>,
+    /// CEL; `None`: by the subscription.
+    pub vary_by: Option<Vec<Located<String>>>,
+    /// Cosine distance.
+    pub score_threshold: Option<Located<f64>>,
+    /// Whether they are left out of what is counted.
+    pub ignores_system_messages: Option<Located<bool>>,
+    /// Messages.
+    pub max_message_count: Option<Located<u64>>,
+    /// How long an answer is kept.
+    pub duration: Option<Located<Duration>>,
+    /// Answers.
+    pub max_entries: Option<Located<u64>>,
+    /// Whether it answers.
+    pub mode: Option<Located<Mode>>,
 }
 
 /// `[[budget]]`
@@ -226,14 +238,14 @@ fn semantic_cache(table: Table<'_, '_>) -> SemanticCache {
         name: name(&table),
         when: table.field("when").text(),
         embeddings_backend: embeddings_backend(&embeddings),
-        vary_by: table.field("vary-by").list().unwrap_or_default(),
+        vary_by: table.field("vary-by").list(),
+        score_threshold: table.field("score-threshold").number(0.0..=1.0),
+        ignores_system_messages: table.field("ignore-system-messages").flag(),
+        max_message_count: table.field("max-message-count").integer(MESSAGES),
+        duration: table.field("duration").duration(CACHED),
+        max_entries: table.field("max-entries").integer(ENTRIES),
+        mode: mode(&table, "serve"),
     };
-    table.field("score-threshold").number(0.0..=2.0);
-    table.field("ignore-system-messages").flag();
-    table.field("max-message-count").integer(MESSAGES);
-    table.field("duration").duration(CACHED);
-    table.field("max-entries").integer(ENTRIES);
-    mode(&table, "serve");
     table.finish();
     cache
 }

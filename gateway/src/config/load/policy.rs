@@ -1,4 +1,4 @@
-//! `[[token-metric]]`, and the checks of `[[semantic-cache]]` and `[[budget]]`, which this version doesn't do yet.
+//! `[[token-metric]]`, and the checks of `[[budget]]`, which this version doesn't do yet.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use filters::expression::{Place as Scope, Want};
 use super::super::error::{Located, Place, suggestion};
 use super::super::file::policy as written;
 use super::super::plan::TokenMetric;
-use super::names::{is_known, report_duplicates};
+use super::names::report_duplicates;
 use super::{Loader, or};
 
 /// Every token metric.
@@ -102,46 +102,31 @@ fn dimension(loader: &Loader<'_>, file: &written::Dimension) -> Option<Dimension
 /// Checks what this version doesn't do, and notes it as pending.
 pub(super) fn check_pending(loader: &Loader<'_>) {
     let policies = &loader.file.policies;
-    let caches = &policies.semantic_caches;
     let budgets = &policies.budgets;
     let findings = loader.findings;
-    report_duplicates(
-        findings,
-        "semantic cache",
-        caches.iter().filter_map(|cache| cache.name.as_ref()),
-    );
     report_duplicates(
         findings,
         "budget",
         budgets.iter().filter_map(|budget| budget.name.as_ref()),
     );
-    for cache in caches {
-        semantic_cache(loader, cache);
-    }
     for file in budgets {
         budget(loader, file);
     }
 }
 
-fn pending(loader: &Loader<'_>, place: &Place, section: &str, name: Option<&Located<String>>) {
+/// Notes a table of a list as pending.
+pub(super) fn pending(
+    loader: &Loader<'_>,
+    place: &Place,
+    section: &str,
+    name: Option<&Located<String>>,
+) {
     let name = name
         .map(|name| format!(" \"{}\"", name.value))
         .unwrap_or_default();
     loader
         .findings
         .pending(place, format!("[[{section}]]{name}"));
-}
-
-fn semantic_cache(loader: &Loader<'_>, file: &written::SemanticCache) {
-    loader.condition(file.when.as_ref());
-    for source in &file.vary_by {
-        loader.request_text(Some(source));
-    }
-    if let Some(name) = &file.embeddings_backend {
-        let declared = loader.file.backends.iter().map(|backend| &backend.name);
-        is_known(loader.findings, "backend", name, declared);
-    }
-    pending(loader, &file.place, "semantic-cache", file.name.as_ref());
 }
 
 fn budget(loader: &Loader<'_>, file: &written::Budget) {

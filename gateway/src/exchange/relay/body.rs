@@ -7,8 +7,10 @@ use bytes::{Bytes, BytesMut};
 use filters::answer;
 use filters::route::Shape;
 
+use super::upstream::{Came, Over};
 use super::{Next, Relay, Relayed};
 use crate::context::End;
+use crate::stage::cache::Made;
 use crate::stage::respond::{self, Framing};
 
 /// An unstreamed answer up to this size is read whole before its head is sent. Bytes.
@@ -21,7 +23,7 @@ impl Relay<'_> {
         if let Err(relayed) = self.send_head(Framing::Bodyless).await {
             return relayed;
         }
-        let drained = matches!(self.upstream.read_response_body().await, Ok(None));
+        let drained = matches!(self.upstream.next().await, Came::Over(Over::End));
         let mut relayed = Relayed::new(self.finish().await);
         relayed.drained &= drained;
         relayed
@@ -69,6 +71,9 @@ impl Relay<'_> {
         if let Some(usage) = read.usage {
             // So that the head tells what is left after this call. Settled already if it failed.
             self.hold.settle(usage.total);
+        }
+        if respond::may_be_kept(self.answer.status) {
+            self.keep(Some(Made::Whole(body.clone()))).await;
         }
         let mut relayed = match self.send_head(Framing::Length(body.len())).await {
             Err(relayed) => relayed,

@@ -7,12 +7,14 @@
 
 use bytes::{Bytes, BytesMut};
 use filters::answer::{Opening, Seen, StreamMeter};
+use filters::cache::entry::Gatherer;
 use filters::route::Shape;
 use filters::sse::{Event, Piece, PieceKind, Splitter};
 
 use super::Relayed;
 use crate::clock::{self, Moment};
 use crate::context::End;
+use crate::stage::cache::Made;
 use crate::stage::respond::OwnEnd;
 
 /// A larger event is passed on unread. Bytes.
@@ -40,6 +42,7 @@ pub struct Stream {
     content_seen: bool,
     first_token: Option<Moment>,
     drained: bool,
+    gatherer: Option<Box<Gatherer>>,
 }
 
 impl Stream {
@@ -57,7 +60,19 @@ impl Stream {
             content_seen: false,
             first_token: None,
             drained: false,
+            gatherer: None,
         }
+    }
+
+    /// Puts the events together from now on, for a cache.
+    pub fn gather(&mut self, gatherer: Gatherer) {
+        self.gatherer = Some(Box::new(gatherer));
+    }
+
+    /// What was put together, if every choice has come to its end.
+    pub fn gathered(&mut self) -> Option<Made> {
+        let gatherer = self.gatherer.take()?;
+        self.meter.is_finished().then_some(Made::Events(gatherer))
     }
 
     /// What of a chunk goes to the caller now. The chunk itself, where all of it does.
@@ -159,6 +174,7 @@ impl Stream {
             PieceKind::Oversize => {
                 self.last_was_extra = false;
                 self.unread_seen = true;
+                self.gatherer = None;
             }
             PieceKind::Event => self.last_was_extra = self.is_extra(&piece.event()),
         }
@@ -168,6 +184,9 @@ impl Stream {
     /// Reads an event; whether it is the chunk that the caller didn't ask for.
     fn is_extra(&mut self, event: &Event<'_>) -> bool {
         let seen = self.meter.read(event);
+        if let Some(gatherer) = &mut self.gatherer {
+            gatherer.push(event);
+        }
         self.event_seen |= event.data.is_some();
         self.content_seen |= seen == Seen::Content;
         seen == Seen::UsageOnly && self.keeps_usage_chunk

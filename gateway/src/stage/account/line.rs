@@ -62,6 +62,8 @@ fn served(record: &Record) -> Served<'_> {
     let deployment = backend.map_or("", |backend| {
         backend.deployment.as_deref().unwrap_or(&record.model)
     });
+    let cache = record.cache.as_ref();
+    let cache = cache.map_or(NO_CACHE, |lookup| lookup.result.label());
     Served {
         backend: Cow::Borrowed(backend.map_or("", |backend| &backend.name)),
         deployment: Cow::Borrowed(deployment),
@@ -69,7 +71,7 @@ fn served(record: &Record) -> Served<'_> {
         source: Cow::Borrowed(record.source.label()),
         end: Cow::Borrowed(record.end.label()),
         attempts: record.attempts.len() as u64,
-        cache: Cow::Borrowed(NO_CACHE),
+        cache: Cow::Borrowed(cache),
     }
 }
 

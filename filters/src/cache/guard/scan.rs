@@ -1,0 +1,353 @@
+//! Cuts a prompt into tokens: words, numbers, quotations, identifiers.
+//!
+//! What is quoted or looks like code is one token, compared to the letter. A number is written the one way it can be
+//! (`1,000` and `1000`, `2.50` and `2.5`), a number with a unit is two tokens. Apostrophes are undone: `don't` is
+//! `do not`.
+//!
+//! Never here: what a word means (`reading`).
+
+/// What a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Lower case. `is_capital`: it was written with a capital.
+    Word {
+        is_capital: bool,
+    },
+    Number,
+    /// An identifier, a path, an address, a symbol, an emoji.
+    Code,
+    /// What stood between quotation marks or backticks.
+    Quote,
+    /// A comma, a bracket, a colon.
+    Pause,
+    /// The end of a sentence.
+    Stop,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) text: String,
+    pub(super) kind: Kind,
+}
+
+/// Cuts `text` in one pass.
+pub(super) fn tokens(text: &str) -> Vec<Token> {
+    let mut scan = Scan { out: Vec::new() };
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        if let Some((inside, after)) = quotation(first, rest) {
+            scan.push(inside.trim(), Kind::Quote);
+            rest = after;
+        } else if first.is_whitespace() {
+            let after = rest.trim_start();
+            if rest[..rest.len() - after.len()].contains('\n') {
+                scan.push("", Kind::Stop);
+            }
+            rest = after;
+        } else {
+            let end = rest
+                .find(|c: char| c.is_whitespace() || opens_quotation(c))
+                .unwrap_or(rest.len());
+            let end = if end == 0 { first.len_utf8() } else { end };
+            scan.chunk(&rest[..end]);
+            rest = &rest[end..];
+        }
+    }
+    scan.out
+}
+
+fn opens_quotation(c: char) -> bool {
+    matches!(c, '"' | '“' | '«' | '`')
+}
+
+/// What is quoted at the start of `text`, and what follows. A mark without its pair within the text quotes nothing.
+fn quotation(first: char, text: &str) -> Option<(&str, &str)> {
+    let close = match first {
+        '"' => "\"",
+        '“' => "”",
+        '«' => "»",
+        '`' if text.starts_with("```") => "```",
+        '`' => "`",
+        _ => return None,
+    };
+    let open = if close == "```" { 3 } else { first.len_utf8() };
+    let inside = &text[open..];
+    // A bound on the search keeps a text of many single marks linear.
+    let end = inside.len().min(MAX_QUOTATION_BYTES);
+    let at = memchr::memmem::find(&inside.as_bytes()[..end], close.as_bytes())?;
+    Some((&inside[..at], &inside[at + close.len()..]))
+}
+
+const MAX_QUOTATION_BYTES: usize = 2048;
+
+struct Scan {
+    out: Vec<Token>,
+}
+
+impl Scan {
+    fn push(&mut self, text: impl Into<String>, kind: Kind) {
+        let text = text.into();
+        self.out.push(Token { text, kind });
+    }
+
+    /// What stands between two spaces.
+    fn chunk(&mut self, chunk: &str) {
+        let body = chunk.trim_start_matches(OPENING);
+        if body.len() < chunk.len() {
+            self.push("", Kind::Pause);
+        }
+        let core = body.trim_end_matches(CLOSING);
+        self.core(core);
+        let after = &body[core.len()..];
+        if after.contains(['.', '!', '?', '…']) {
+            self.push("", Kind::Stop);
+        } else if !after.is_empty() {
+            self.push("", Kind::Pause);
+        }
+    }
+
+    fn core(&mut self, core: &str) {
+        let Some(first) = core.chars().next() else {
+            return;
+        };
+        let is_alphanumeric = core.chars().any(char::is_alphanumeric);
+        if !is_alphanumeric {
+            if !matches!(core, "-" | "–" | "—" | "'" | "’" | "/" | "|" | "*" | "•") {
+                self.push(core, Kind::Code);
+            }
+        } else if is_number(core) {
+            self.number(core);
+        } else if is_code(core) {
+            self.push(core.to_lowercase(), Kind::Code);
+        } else if first == '\''
+            || first == '’'
+            || core.contains([
+                '-', '/', '–', '—', '…', ',', ';', ':', '(', ')', '?', '!', '.',
+            ])
+        {
+            self.pieces(core);
+        } else {
+            self.word(core);
+        }
+    }
+
+    /// Words that are joined by marks.
+    fn pieces(&mut self, core: &str) {
+        let has_digit = core.contains(|c: char| c.is_ascii_digit());
+        for piece in core.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’') {
+            let piece = piece.trim_matches(['\'', '’']);
+            if piece.is_empty() {
+                continue;
+            }
+            if is_number(piece) {
+                self.number(piece);
+            } else if piece.contains(|c: char| c.is_ascii_digit()) || piece.len() == 1 && has_digit
+            {
+                self.push(piece.to_lowercase(), Kind::Code);
+            } else {
+                self.word(piece);
+            }
+        }
+    }
+
+    fn word(&mut self, word: &str) {
+        let is_capital = word.chars().next().is_some_and(char::is_uppercase);
+        let kind = Kind::Word { is_capital };
+        let lower = word.to_lowercase().replace('’', "'");
+        let Some((head, tail)) = lower.split_once('\'') else {
+            return self.push(lower, kind);
+        };
+        match (head, tail) {
+            ("", "nt") | ("n", "t") => self.push("not", Kind::Word { is_capital: false }),
+            (_, "t") if head.ends_with('n') => {
+                let verb = match head {
+                    "can" | "won" => head,
+                    _ => &head[..head.len() - 1],
+                };
+                self.push(if verb == "won" { "will" } else { verb }, kind);
+                self.push("not", Kind::Word { is_capital: false });
+            }
+            (_, "s" | "m" | "re" | "ve" | "ll" | "d" | "") => self.push(head, kind),
+            _ => self.push(lower.replace('\'', ""), kind),
+        }
+    }
+
+    /// Digits with signs, marks and a unit.
+    fn number(&mut self, core: &str) {
+        let is_negative = core.starts_with(['-', '−']);
+        let body = core.trim_start_matches(['-', '−', '+', '~', '≈', '<', '>', '=', '#']);
+        let symbols = core.trim_start_matches(['-', '−', '+']);
+        for mark in symbols[..symbols.len()
+            - symbols
+                .trim_start_matches(['~', '≈', '<', '>', '=', '#'])
+                .len()]
+            .chars()
+        {
+            self.push(mark, Kind::Code);
+        }
+        let digits_from = body.find(|c: char| c.is_ascii_digit()).unwrap_or(0);
+        if digits_from > 0 {
+            self.push(&body[..digits_from], Kind::Code);
+        }
+        let body = &body[digits_from..];
+        let digits_end = body
+            .find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',' | ':' | '/' | '-'))
+            .unwrap_or(body.len());
+        let (digits, unit) = body.split_at(digits_end);
+        let unmarked = digits.trim_end_matches(['.', ',', ':', '/', '-']);
+        let sign = if is_negative { "-" } else { "" };
+        self.push(format!("{sign}{}", plain(unmarked)), Kind::Number);
+        let unit = unit.to_lowercase();
+        if !unit.is_empty() && !matches!(unit.as_str(), "st" | "nd" | "rd" | "th") {
+            self.push(unit, Kind::Word { is_capital: false });
+        }
+    }
+}
+
+const OPENING: &[char] = &['(', '[', '{', '\'', '‘', '¿', '¡', '*'];
+const CLOSING: &[char] = &[
+    ')', ']', '}', '\'', '’', '.', ',', ';', ':', '!', '?', '…', '*', '"', '”',
+];
+
+/// Digits, with a sign or currency before and a unit after them.
+fn is_number(core: &str) -> bool {
+    let body = core.trim_start_matches(|c: char| !c.is_alphanumeric());
+    if !body.starts_with(|c: char| c.is_ascii_digit()) {
+        return false;
+    }
+    let unit = body.trim_start_matches(|c: char| {
+        c.is_ascii_digit() || matches!(c, '.' | ',' | ':' | '/' | '-')
+    });
+    let ends_in_mark = !unit.is_empty()
+        && !body[..body.len() - unit.len()].ends_with(|c: char| c.is_ascii_digit());
+    !ends_in_mark
+        && unit.len() <= 8
+        && unit.chars().all(|c| {
+            c.is_alphabetic() || matches!(c, '%' | '°' | '$' | '€' | '£' | '²' | '³' | '+')
+        })
+}
+
+/// A number without the marks that only make it easier to read.
+fn plain(digits: &str) -> String {
+    let is_grouped = digits.contains(',')
+        && digits
+            .split('.')
+            .next()
+            .is_some_and(|whole| whole.split(',').skip(1).all(|group| group.len() == 3));
+    let digits = if is_grouped {
+        digits.replace(',', "")
+    } else {
+        digits.to_owned()
+    };
+    let is_decimal = digits.bytes().filter(|byte| *byte == b'.').count() == 1
+        && digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if is_decimal {
+        return digits
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned();
+    }
+    digits
+}
+
+/// Whether a chunk is to be compared to the letter: an identifier, an address, a path, an expression.
+fn is_code(core: &str) -> bool {
+    if core.contains("://") || core.starts_with("www.") || core.contains(CODE_MARKS) {
+        return true;
+    }
+    let slashes = core.bytes().filter(|byte| *byte == b'/').count();
+    if slashes > 1 || core.starts_with(['/', '.', '~']) {
+        return true;
+    }
+    let letters: Vec<char> = core.chars().collect();
+    letters.windows(2).any(|two| {
+        let (a, b) = (two[0], two[1]);
+        a.is_lowercase() && b.is_uppercase()
+            || a.is_alphabetic() && b.is_ascii_digit()
+            || a.is_ascii_digit() && b.is_alphabetic()
+    }) || is_dotted(core)
+}
+
+const CODE_MARKS: &[char] = &[
+    '_', '=', '<', '>', '{', '}', '[', ']', '|', '\\', '^', '~', '&', '$', '€', '£', '@', '#', '%',
+    '+', '*',
+];
+
+/// `node.js`, `a.b`; not `e.g`, nor the full stop that lacks its space.
+fn is_dotted(core: &str) -> bool {
+    let mut parts = core.split('.');
+    let (Some(first), Some(second)) = (parts.next(), parts.next()) else {
+        return false;
+    };
+    first.len() > 1
+        && second.len() > 1
+        && !second.starts_with(char::is_uppercase)
+        && second.len() <= 5
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(text: &str) -> Vec<String> {
+        tokens(text)
+            .into_iter()
+            .map(|token| match token.kind {
+                Kind::Word { .. } => token.text,
+                Kind::Number => format!("n:{}", token.text),
+                Kind::Code => format!("c:{}", token.text),
+                Kind::Quote => format!("q:{}", token.text),
+                Kind::Pause => ",".to_owned(),
+                Kind::Stop => ".".to_owned(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_form_is_cut_as_it_is_compared() {
+        for (text, expected) in [
+            ("Don't stop.", &["do", "not", "stop", "."][..]),
+            ("ca n't, isn’t", &["ca", "not", ",", "is", "not"]),
+            (
+                "1,000 2.50 -5 5km 2nd 10%",
+                &["n:1000", "n:2.5", "n:-5", "n:5", "km", "n:2", "n:10", "%"],
+            ),
+            (
+                "2023-01-02 10:30am $5",
+                &["n:2023-01-02", "n:10:30", "am", "c:$", "n:5"],
+            ),
+            (r#"say "Hi There" now"#, &["say", "q:Hi There", "now"]),
+            (
+                "use `a.b()` and ```x\ny```",
+                &["use", "q:a.b()", "and", "q:x\ny"],
+            ),
+            (
+                "C++ vs C# snake_case camelCase h264",
+                &[
+                    "c:c++",
+                    "vs",
+                    "c:c#",
+                    "c:snake_case",
+                    "c:camelcase",
+                    "c:h264",
+                ],
+            ),
+            (
+                "https://a.b/c?d=e, /etc/hosts he/she",
+                &["c:https://a.b/c?d=e", ",", "c:/etc/hosts", "he", "she"],
+            ),
+            (
+                "node.js e.g. end.Next",
+                &["c:node.js", "e", "g", ".", "end", "next"],
+            ),
+            ("a + b - c", &["a", "c:+", "b", "c"]),
+            ("an \" alone", &["an", ",", "alone"]),
+            ("one\ntwo", &["one", ".", "two"]),
+            ("John's dogs' I'm", &["john", "dogs", ",", "i"]),
+        ] {
+            assert_eq!(texts(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! One policy's answers in this process.
+//!
+//! A search holds the lock for reading and compares every vector of a partition, so where there is much to compare it
+//! runs on a thread that may block, and so does everything else that would wait for it. Never judges an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use filters::cache::exact::Digest;
+use filters::cache::guard::{self, Verdict};
+use filters::cache::index::{Index, Item, Limits};
+use filters::cache::prompt::Prompt;
+use filters::cache::score::{Threshold, Vector};
+use filters::time::Time;
+use parking_lot::{Mutex, RwLock};
+
+use super::kept::{Chosen, Kept};
+
+/// What one policy's answers and vectors may take, whatever `max-entries` says. Bytes.
+const MAX_BYTES: usize = 1 << 30;
+/// With more entries than these, a search isn't made on a thread that serves others: 2,000 vectors of 1,536 dimensions
+/// are compared in about a millisecond.
+const MANY_ENTRIES: usize = 2_000;
+
+/// The store.
+#[derive(Debug)]
+pub struct Local {
+    index: RwLock<Index<Arc<Kept>>>,
+    dimensions: Mutex<Option<Dimensions>>,
+}
+
+/// How long the vectors are, for as long as there are any.
+#[derive(Debug, Clone, Copy)]
+struct Dimensions {
+    count: usize,
+    until: Time,
+}
+
+/// An answer, and how far its question lay from the one that was asked.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The answer.
+    pub kept: Arc<Kept>,
+    /// 0 for an exact repeat.
+    pub distance: f32,
+}
+
+/// What is looked for by nearness.
+#[derive(Debug, Clone)]
+pub struct Sought {
+    /// Only there.
+    pub partition: Digest,
+    /// Near this.
+    pub vector: Vector,
+    /// So near.
+    pub threshold: Threshold,
+    /// And, by the guard's word, meaning the same as this.
+    pub question: String,
+}
+
+impl Local {
+    /// An empty one.
+    pub fn new(max_entries: usize) -> Self {
+        Local {
+            index: RwLock::new(Index::new(limits(max_entries))),
+            dimensions: Mutex::default(),
+        }
+    }
+
+    /// Does something with it where that may take its time.
+    pub async fn with<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Local) -> T + Send + 'static,
+    ) -> Option<T> {
+        let is_large = self
+            .index
+            .try_read()
+            .is_none_or(|index| index.len() > MANY_ENTRIES);
+        if !is_large {
+            return Some(work(self));
+        }
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || work(&store)).await.ok()
+    }
+
+    /// The answer to an exact repeat.
+    pub fn find_exact(&self, now: Time, exact: &Digest) -> Option<Found> {
+        let index = self.index.read();
+        let (_, kept) = index.find_exact(now, exact)?;
+        Some(Found {
+            kept: kept.clone(),
+            distance: 0.0,
+        })
+    }
+
+    /// The nearest answer that the guard lets pass.
+    pub fn find_near(&self, now: Time, sought: &Sought) -> Option<Found> {
+        let index = self.index.read();
+        let near = index.nearest(now, &sought.partition, &sought.vector, sought.threshold);
+        near.into_iter().find_map(|near| {
+            let kept = index.get(now, near.id)?;
+            let verdict = guard::compare(&kept.entry.question, &sought.question);
+            (verdict == Verdict::Match).then(|| Found {
+                kept: kept.clone(),
+                distance: near.distance,
+            })
+        })
+    }
+
+    /// Whether vectors of so many dimensions can be compared with those that are kept.
+    pub fn compares(&self, now: Time, dimensions: usize) -> bool {
+        let known = *self.dimensions.lock();
+        known.is_none_or(|known| known.until <= now || known.count == dimensions)
+    }
+
+    /// Keeps an answer. Without a vector only an exact repeat finds it.
+    pub fn keep(&self, now: Time, prompt: &Prompt, vector: Option<Vector>, kept: Kept) {
+        let expires_at = kept.expires_at;
+        let vector = vector.filter(|vector| self.compares(now, vector.values().len()));
+        if let Some(vector) = &vector {
+            *self.dimensions.lock() = Some(Dimensions {
+                count: vector.values().len(),
+                until: expires_at,
+            });
+        }
+        let item = Item {
+            partition: prompt.partition,
+            exact: prompt.exact,
+            vector,
+            expires_at,
+            bytes: kept.bytes(),
+            value: Arc::new(kept),
+        };
+        self.index.write().insert(now, item);
+    }
+
+    /// Takes answers out; how many there were.
+    pub fn purge(&self, chosen: &Chosen) -> usize {
+        let mut index = self.index.write();
+        let purged = index.retain(|kept| !chosen.names(kept));
+        if index.is_empty() {
+            *self.dimensions.lock() = None;
+        }
+        purged
+    }
+
+    /// Takes another bound. What is too much goes as new answers come.
+    pub fn resize(&self, max_entries: usize) {
+        self.index.write().resize(limits(max_entries));
+    }
+}
+
+/// When an answer that is kept now is over.
+pub fn expiry(now: Time, duration: Duration) -> Time {
+    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    now.plus_nanoseconds(nanoseconds)
+}
+
+fn limits(entries: usize) -> Limits {
+    Limits {
+        entries,
+        bytes: MAX_BYTES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+    use filters::cache::entry::Entry;
+    use filters::cache::prompt::{Scope, SystemMessages, read};
+    use filters::route::Shape;
+
+    use super::*;
+
+    const LIFE: Duration = Duration::from_secs(10);
+
+    fn prompt(question: &str, caller: &str) -> Prompt {
+        let scope = Scope {
+            policy: "p",
+            api: "a",
+            operation: "completions",
+            model: "m",
+            vary_by: &[caller.to_owned()],
+        };
+        let body = serde_json::json!({ "prompt": question }).to_string();
+        read(
+            Shape::Completions,
+            body.as_bytes(),
+            scope,
+            SystemMessages::Embedded,
+        )
+        .unwrap()
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::from_nanoseconds(seconds * 1_000_000_000)
+    }
+
+    fn keep(store: &Local, now: Time, question: &str, vector: &[f32], id: u128) {
+        let kept = Kept {
+            id,
+            subscription: "team-a".into(),
+            entry: Entry {
+                shape: Shape::Completions,
+                question: question.into(),
+                body: Bytes::from_static(b"{}"),
+            },
+            usage: None,
+            expires_at: expiry(now, LIFE),
+        };
+        store.keep(now, &prompt(question, "team-a"), Vector::new(vector), kept);
+    }
+
+    fn near(store: &Local, now: Time, question: &str, caller: &str) -> Option<u128> {
+        let sought = Sought {
+            partition: prompt(question, caller).partition,
+            vector: Vector::new(&[1.0, 0.0]).unwrap(),
+            threshold: Threshold::new(0.05).unwrap(),
+            question: question.into(),
+        };
+        store.find_near(now, &sought).map(|found| found.kept.id)
+    }
+
+    #[test]
+    fn the_nearest_that_the_guard_lets_pass_is_found_until_it_expires() {
+        let store = Local::new(10);
+        keep(&store, at(1), "Who won in 2023?", &[1.0, 0.0], 1);
+        keep(&store, at(1), "Tell me who won in 2024", &[1.0, 0.01], 2);
+        assert_eq!(near(&store, at(2), "Who won in 2024?", "team-a"), Some(2));
+        assert_eq!(near(&store, at(2), "Who won in 2024?", "team-b"), None);
+        assert_eq!(near(&store, at(2), "Who won in 2025?", "team-a"), None);
+        assert_eq!(near(&store, at(11), "Who won in 2024?", "team-a"), None);
+    }
+
+    #[test]
+    fn vectors_of_another_length_are_not_kept_while_there_are_others() {
+        let store = Local::new(10);
+        assert!(store.compares(at(1), 3));
+        keep(&store, at(1), "one", &[1.0, 0.0], 1);
+        assert!(!store.compares(at(1), 3));
+        keep(&store, at(1), "two", &[1.0, 0.0, 0.0], 2);
+        let exact = prompt("two", "team-a").exact;
+        assert_eq!(store.find_exact(at(1), &exact).unwrap().kept.id, 2);
+        assert_eq!(near(&store, at(1), "one", "team-a"), Some(1));
+        // The model was changed for good, and what it made before is over.
+        assert!(store.compares(at(11), 3));
+    }
+
+    #[test]
+    fn what_is_purged_is_gone_and_nothing_else() {
+        let store = Local::new(10);
+        for (id, question) in [(1, "one"), (2, "two"), (3, "three")] {
+            keep(&store, at(id), question, &[1.0, 0.0], u128::from(id));
+        }
+        assert_eq!(store.purge(&Chosen::Id(2)), 1);
+        assert_eq!(store.purge(&Chosen::Subscription("team-b".into())), 0);
+        assert_eq!(store.purge(&Chosen::Expired(at(11))), 1);
+        assert_eq!(near(&store, at(3), "three", "team-a"), Some(3));
+        assert_eq!(store.purge(&Chosen::All), 1);
+        assert!(store.compares(at(3), 7));
+    }
+
+    #[test]
+    fn no_more_are_kept_than_the_bound_also_when_it_was_made_smaller() {
+        let store = Local::new(3);
+        for id in 0..3 {
+            keep(&store, at(1), &format!("number {id}"), &[1.0, 0.0], id);
+        }
+        store.resize(2);
+        keep(&store, at(1), "number 3", &[1.0, 0.0], 3);
+        let found = (0..4).filter(|id| {
+            let exact = prompt(&format!("number {id}"), "team-a").exact;
+            store.find_exact(at(1), &exact).is_some()
+        });
+        assert_eq!(found.collect::<Vec<_>>(), [2, 3]);
+    }
+}

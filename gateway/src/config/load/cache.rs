@@ -1,0 +1,96 @@
+//! `[[semantic-cache]]`: which calls, how near, who embeds, whose answers are kept apart, for how long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use filters::cache::prompt::SystemMessages;
+use filters::cache::score::Threshold;
+use filters::limit::reservation;
+
+use super::super::error::Located;
+use super::super::file::policy as written;
+use super::super::plan::Backend;
+use super::super::plan::cache::{Mode, SemanticCache, VaryBy};
+use super::names::{is_known, report_duplicates};
+use super::{Loader, or, policy};
+
+/// Every semantic cache.
+pub(super) fn semantic_caches(
+    loader: &Loader<'_>,
+    backends: &[Arc<Backend>],
+) -> Vec<Arc<SemanticCache>> {
+    let files = &loader.file.policies.semantic_caches;
+    let names = files.iter().filter_map(|cache| cache.name.as_ref());
+    report_duplicates(loader.findings, "semantic cache", names);
+    let caches = files.iter();
+    caches
+        .filter_map(|file| semantic_cache(loader, file, backends))
+        .map(Arc::new)
+        .collect()
+}
+
+fn semantic_cache(
+    loader: &Loader<'_>,
+    file: &written::SemanticCache,
+    backends: &[Arc<Backend>],
+) -> Option<SemanticCache> {
+    let when = loader.condition(file.when.as_ref());
+    let vary_by = vary_by(loader, file.vary_by.as_ref());
+    let embeddings = embeddings(loader, file, backends);
+    let number = |written: &Option<Located<u64>>, default| {
+        usize::try_from(or(written.as_ref(), default)).unwrap_or(usize::MAX)
+    };
+    let system = match or(file.ignores_system_messages.as_ref(), false) {
+        true => SystemMessages::Ignored,
+        false => SystemMessages::Embedded,
+    };
+    let mode = match or(file.mode.as_ref(), reservation::Mode::Enforce) {
+        reservation::Mode::Enforce => Mode::Serve,
+        reservation::Mode::Observe => Mode::Observe,
+    };
+    Some(SemanticCache {
+        name: file.name.as_ref()?.value.as_str().into(),
+        when,
+        threshold: Threshold::new(or(file.score_threshold.as_ref(), THRESHOLD) as f32)?,
+        embeddings: embeddings?,
+        vary_by,
+        system,
+        max_message_count: number(&file.max_message_count, MAX_MESSAGE_COUNT),
+        duration: or(file.duration.as_ref(), DURATION),
+        max_entries: number(&file.max_entries, MAX_ENTRIES),
+        mode,
+    })
+}
+
+fn vary_by(loader: &Loader<'_>, written: Option<&Vec<Located<String>>>) -> VaryBy {
+    let Some(sources) = written else {
+        return VaryBy::Subscription;
+    };
+    let values = sources.iter();
+    let values = values.filter_map(|source| loader.request_text(Some(source)));
+    VaryBy::Values(values.collect())
+}
+
+/// `None` too where they are to be made in this process, which is noted as pending.
+fn embeddings(
+    loader: &Loader<'_>,
+    file: &written::SemanticCache,
+    backends: &[Arc<Backend>],
+) -> Option<Arc<Backend>> {
+    let Some(name) = &file.embeddings_backend else {
+        policy::pending(loader, &file.place, "semantic-cache", file.name.as_ref());
+        return None;
+    };
+    let declared = loader.file.backends.iter().map(|backend| &backend.name);
+    is_known(loader.findings, "backend", name, declared);
+    let mut backends = backends.iter();
+    backends
+        .find(|backend| *backend.name == *name.value)
+        .cloned()
+}
+
+/// As in API Management's examples.
+const THRESHOLD: f64 = 0.05;
+const MAX_MESSAGE_COUNT: u64 = 10;
+const DURATION: Duration = Duration::from_secs(600);
+const MAX_ENTRIES: u64 = 100_000;

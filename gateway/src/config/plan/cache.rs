@@ -1,0 +1,64 @@
+//! `[[semantic-cache]]`, as the program uses it. Never a kept answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use filters::cache::prompt::SystemMessages;
+use filters::cache::score::Threshold;
+use filters::expression::Expression;
+
+use super::Backend;
+
+/// One policy.
+#[derive(Debug)]
+pub struct SemanticCache {
+    /// Names the store and the metric's label.
+    pub name: Arc<str>,
+    /// Which calls it is for; `None`: all.
+    pub when: Option<Expression>,
+    /// How near two questions must lie.
+    pub threshold: Threshold,
+    /// Who makes the vectors.
+    pub embeddings: Arc<Backend>,
+    /// Whose answers are kept apart.
+    pub vary_by: VaryBy,
+    /// Whether system messages count as messages.
+    pub system: SystemMessages,
+    /// Longer conversations aren't looked up.
+    pub max_message_count: usize,
+    /// How long an answer is kept.
+    pub duration: Duration,
+    /// How many are kept.
+    pub max_entries: usize,
+    /// Whether it answers.
+    pub mode: Mode,
+}
+
+/// Whose answers are kept apart.
+#[derive(Debug)]
+pub enum VaryBy {
+    /// Each subscription's.
+    Subscription,
+    /// By these values; by none: all callers share.
+    Values(Vec<Expression>),
+}
+
+/// Whether a cache answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It does.
+    Serve,
+    /// Every answer is a backend's; what would have been a hit is counted.
+    Observe,
+}
+
+/// The model that a backend without a `deployment` is asked for.
+pub const DEFAULT_EMBEDDINGS_MODEL: &str = "text-embedding-3-small";
+
+impl SemanticCache {
+    /// The embedding model, as its backend knows it.
+    pub fn embeddings_model(&self) -> &str {
+        let deployment = self.embeddings.deployment.as_deref();
+        deployment.unwrap_or(DEFAULT_EMBEDDINGS_MODEL)
+    }
+}

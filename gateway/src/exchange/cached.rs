@@ -1,0 +1,253 @@
+//! A call's way past the semantic cache: answered there, or on to a backend with what its answer will be kept by.
+//!
+//! An exact repeat is found first. Then calls with the same prompt wait for the first of them, and only that one asks for
+//! an embedding. Each wait is bounded and ends when the caller leaves; whatever fails, the call goes on as if there were
+//! no cache. The stage decides; this file only waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use filters::route::Schema;
+use pingora::connectors::http::Connector;
+
+use super::attempts::Attempts;
+use super::embedding::{self, Embedded};
+use super::{Exchange, Served, Understood, gone};
+use crate::cache::flights::{Flight, Place};
+use crate::cache::local::{Found, Sought};
+use crate::clock;
+use crate::config::plan::cache::{Mode, SemanticCache};
+use crate::context::{CacheLookup, CacheResult, End, Record};
+use crate::reply;
+use crate::stage::account::{self, Spent};
+use crate::stage::cache::{self, Asked, Keeping, Question};
+use crate::stage::forward;
+use crate::state::State;
+
+/// Calls wait so long for one with the same prompt; then they go on by themselves.
+const FLIGHT_WAIT: Duration = Duration::from_secs(10);
+
+/// What a call that a cache didn't answer takes along.
+#[derive(Debug, Default)]
+pub(super) struct Missed {
+    /// What came of the look-up, if there was one.
+    pub lookup: Option<CacheLookup>,
+    /// By what its answer is kept.
+    pub keeping: Option<Keeping>,
+}
+
+/// What came of a look-up.
+struct Looked {
+    policy: Arc<SemanticCache>,
+    result: CacheResult,
+    found: Option<Found>,
+    keeping: Option<Keeping>,
+    embedded: Option<Embedded>,
+}
+
+impl Exchange<'_> {
+    /// Answers from the cache, or by a backend.
+    pub(super) async fn answer(self, mut understood: Understood<'_>) -> Served {
+        let question = match cache::ask(self.state, self.asked(&understood)).await {
+            Asked::Nothing => return self.call(understood, Missed::default()).await,
+            Asked::Not(lookup) => return self.call(understood, Missed::only(lookup)).await,
+            Asked::Question(question) => question,
+        };
+        let begun = clock::now();
+        let schema = forward::schema(&understood.caller.api, &question.policy.embeddings);
+        let looked = tokio::select! {
+            biased;
+            looked = look_up(self.state, self.connector, schema, question) => Some(looked),
+            _ = self.session.read_body_or_idle(true) => None,
+        };
+        understood.body_wait += clock::now().since(begun);
+        let Some(looked) = looked else {
+            return gone(understood.caller);
+        };
+        self.meter(&understood, &looked);
+        match looked {
+            Looked {
+                policy,
+                result: CacheResult::Hit,
+                found: Some(found),
+                ..
+            } => self.replay(understood, &policy, &found).await,
+            Looked {
+                policy,
+                result,
+                found,
+                keeping,
+                ..
+            } => {
+                let lookup = match &found {
+                    Some(found) => cache::lookup_of(&policy, result, found),
+                    None => cache::lookup(&policy, result),
+                };
+                let lookup = Some(lookup);
+                self.call(understood, Missed { lookup, keeping }).await
+            }
+        }
+    }
+
+    fn asked<'c>(&'c self, understood: &'c Understood<'_>) -> cache::Call<'c> {
+        cache::Call {
+            plan: &self.arrival.plan,
+            head: self.session.req_header(),
+            caller: &understood.caller,
+            admitted: &understood.admitted,
+            facts: understood.facts.as_ref(),
+            body: &understood.body.bytes,
+            request_id: self.arrival.request_id,
+        }
+    }
+
+    async fn call(mut self, understood: Understood<'_>, missed: Missed) -> Served {
+        match understood.hold(&self).await {
+            Ok(hold) => Attempts::new(self, understood, hold, missed).run().await,
+            Err(denied) => self.deny(*denied, understood, missed.lookup).await,
+        }
+    }
+
+    fn meter(&self, understood: &Understood<'_>, looked: &Looked) {
+        let Some(embedded) = &looked.embedded else {
+            return;
+        };
+        let Some(outcome) = embedded.outcome else {
+            return;
+        };
+        let spent = Spent {
+            caller: &understood.caller,
+            backend: &looked.policy.embeddings,
+            model: looked.policy.embeddings_model(),
+            outcome,
+            usage: embedded.embedding.as_ref().and_then(|found| found.usage),
+            duration: embedded.duration,
+        };
+        account::embedded(self.state, self.arrival, self.session.req_header(), spent);
+    }
+
+    async fn replay(
+        self,
+        understood: Understood<'_>,
+        policy: &SemanticCache,
+        found: &Found,
+    ) -> Served {
+        let Some(kept) = cache::answer(found, understood.facts.as_ref()) else {
+            let lookup = cache::lookup(policy, CacheResult::Error);
+            return self.call(understood, Missed::only(lookup)).await;
+        };
+        let sent = reply::kept(self.session, kept, self.arrival.request_id).await;
+        let abort = sent.is_err();
+        let end = match abort {
+            false => End::Cached,
+            true => End::ClientGone,
+        };
+        let record = Record {
+            caller: Some(understood.caller),
+            model: understood.admitted.model,
+            user: understood.admitted.user,
+            stream: understood.admitted.stream,
+            waited: understood.body_wait,
+            refusal: None,
+            end,
+            cache: Some(cache::lookup_of(policy, CacheResult::Hit, found)),
+            ..Record::refused(sent.unwrap_or(reply::CLIENT_GONE), "")
+        };
+        Served::Answered {
+            record: Box::new(record),
+            abort,
+        }
+    }
+}
+
+impl Missed {
+    fn only(lookup: CacheLookup) -> Self {
+        Missed {
+            lookup: Some(lookup),
+            keeping: None,
+        }
+    }
+}
+
+async fn look_up(
+    state: &State,
+    connector: &Connector,
+    schema: Schema,
+    question: Box<Question>,
+) -> Looked {
+    let mut looked = Looked {
+        policy: question.policy.clone(),
+        result: CacheResult::Miss,
+        found: find_exact(&question).await,
+        keeping: None,
+        embedded: None,
+    };
+    let mut flight = None;
+    if looked.found.is_none() && question.policy.mode == Mode::Serve {
+        flight = enter(state, &question).await;
+        looked.found = find_exact(&question).await;
+    }
+    if looked.found.is_none() {
+        near(state, connector, schema, &question, &mut looked).await;
+    }
+    match (&looked.found, question.policy.mode) {
+        (Some(_), Mode::Serve) => looked.result = CacheResult::Hit,
+        (Some(_), Mode::Observe) => looked.result = CacheResult::WouldHit,
+        (None, Mode::Serve | Mode::Observe) => {
+            let embedding = looked.embedded.as_ref();
+            let embedding = embedding.and_then(|embedded| embedded.embedding.as_ref());
+            let vector = embedding.map(|embedding| embedding.vector.clone());
+            looked.keeping = Some(Keeping::new(question, vector, flight));
+        }
+    }
+    looked
+}
+
+async fn find_exact(question: &Question) -> Option<Found> {
+    let exact = question.prompt.exact;
+    let find =
+        move |store: &crate::cache::local::Local| store.find_exact(clock::now().time(), &exact);
+    question.store.with(find).await.flatten()
+}
+
+/// The first place among those with the same prompt, or, when the first is over or late, none.
+async fn enter(state: &State, question: &Question) -> Option<Flight> {
+    match state.caches.flights().enter(question.prompt.exact) {
+        Place::First(flight) => Some(flight),
+        Place::Behind(wait) => {
+            let _late = tokio::time::timeout(FLIGHT_WAIT, wait.over()).await;
+            None
+        }
+    }
+}
+
+/// Looks for another wording. Without a text there is none.
+async fn near(
+    state: &State,
+    connector: &Connector,
+    schema: Schema,
+    question: &Question,
+    looked: &mut Looked,
+) {
+    let Some(text) = &question.prompt.question else {
+        return;
+    };
+    let policy = &question.policy;
+    let embedded = Box::pin(embedding::embed(state, connector, schema, policy, text)).await;
+    let vector = embedded.embedding.as_ref();
+    let vector = vector.map(|embedding| embedding.vector.clone());
+    looked.embedded = Some(embedded);
+    let now = clock::now().time();
+    let Some(vector) = vector.filter(|v| question.store.compares(now, v.values().len())) else {
+        looked.result = CacheResult::Error;
+        return;
+    };
+    let sought = Sought {
+        partition: question.prompt.partition,
+        vector,
+        threshold: policy.threshold,
+        question: text.clone(),
+    };
+    let find = move |store: &crate::cache::local::Local| store.find_near(now, &sought);
+    looked.found = question.store.with(find).await.flatten();
+}
