@@ -17,6 +17,7 @@ use pingora::protocols::http::ServerSession;
 use crate::clock;
 use crate::config::plan::{Plan, Pool, SessionAffinity};
 use crate::holders::Holders;
+use crate::state::State;
 
 /// Values of one cookie's name that are looked at; a browser sends two where two paths set it.
 const VALUES_MAX: usize = 8;
@@ -41,6 +42,24 @@ pub struct Clues<'a> {
     pub id: Option<&'a str>,
     /// Its header fields.
     pub headers: &'a HeaderMap,
+}
+
+/// Asks the other replicas, once, who holds what the request names, if this process doesn't know.
+pub async fn recall(state: &State, pool: &Pool, api: &str, id: Option<&str>) {
+    let named = id.filter(|id| pool.members.len() > 1 && can_be_given(id));
+    let Some(id) = named.and_then(|id| HeldId::new(api, id)) else {
+        return;
+    };
+    let Some(redis) = state.limits.redis() else {
+        return;
+    };
+    if state.holders.holder(id, clock::now().time()).is_some() {
+        return;
+    }
+    if let Some(backend) = redis.holder(id).await {
+        let now = clock::now().time();
+        state.holders.learn(id, &backend.into(), now);
+    }
 }
 
 /// Where a request belongs, by what this process has learned and signed.
@@ -126,7 +145,7 @@ pub fn is_secure(session: &ServerSession) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub struct Holder<'a> {
     /// Where it is kept.
-    pub holders: &'a Holders,
+    pub state: &'a State,
     /// The API's name.
     pub api: &'a str,
     /// The backend's name.
@@ -138,7 +157,10 @@ impl Holder<'_> {
     pub fn made(&self, id: &str) {
         if let Some(id) = HeldId::new(self.api, id) {
             let now = clock::now().time();
-            self.holders.learn(id, self.backend, now);
+            let is_new = self.state.holders.learn(id, self.backend, now);
+            if is_new && let Some(redis) = self.state.limits.redis() {
+                redis.tell_holder(id, self.backend);
+            }
         }
     }
 

@@ -131,7 +131,8 @@ impl Exchange<'_> {
             return self.refuse(*denied, Record { caller, ..record }).await;
         }
         let from = (self.arrival.plan.as_ref(), &*self.session);
-        let carried = match passthrough::prepare(self.state, from, (caller, admitted), call) {
+        let carried = passthrough::prepare(self.state, from, (caller, admitted), call);
+        let carried = match carried.await {
             Ok(carried) => carried,
             Err((refusal, caller)) => return self.decline(refusal, Some(caller)).await,
         };

@@ -45,11 +45,13 @@ impl Default for Holders {
 }
 
 impl Holders {
-    /// From now on this backend is known to hold it.
-    pub fn learn(&self, id: HeldId, backend: &Arc<str>, now: Time) {
+    /// From now on this backend is known to hold it; whether that is new.
+    pub fn learn(&self, id: HeldId, backend: &Arc<str>, now: Time) -> bool {
         let mut shard = self.shard(id).lock();
         shard.turn(now);
-        shard.young.insert(id, Arc::clone(backend));
+        let former = shard.young.insert(id, Arc::clone(backend));
+        let former = former.as_ref().or_else(|| shard.old.get(&id));
+        former != Some(backend)
     }
 
     /// The name of the backend that holds it, if that is known.

@@ -69,16 +69,18 @@ fn is_websocket(session: &ServerSession) -> bool {
 ///
 /// # Errors
 /// Where there is none, with the caller given back.
-pub fn prepare(
+pub async fn prepare(
     state: &State,
     (plan, session): (&Plan, &ServerSession),
     (caller, admitted): (Caller, Admitted),
     call: &Call<'_>,
 ) -> std::result::Result<Carried, (Refusal, Caller)> {
+    let id = affinity::named_id(call, None);
+    affinity::recall(state, &admitted.pool, &caller.api.name, id).await;
     let now = clock::now().time();
     let clues = Clues {
         api: &caller.api.name,
-        id: affinity::named_id(call, None),
+        id,
         headers: &session.req_header().headers,
     };
     let asks = Asks {

@@ -1,13 +1,19 @@
 //! Requests that belong to one backend: by the cookie of a session, or by the id of what a backend holds.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "the server can do more than these tests need")]
 
 #[path = "support/support.rs"]
 mod support;
 
+#[path = "limit_store/server.rs"]
+mod server;
+
 use load_tests::simulator::{Behaviour, Handle, Options, Simulator};
+use server::Server;
 use support::gateway::Gateway;
 use support::http::{self, Answer};
+use support::wait_until;
 
 const CALL: &str = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}]}"#;
 const RESPOND: &str = r#"{"model":"gpt-4o","input":"hi"}"#;
@@ -351,4 +357,66 @@ async fn files_and_threads_are_asked_of_the_backend_that_made_them() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_made_through_one_replica_is_found_through_another() {
+    let (pair, mut server) = (pair().await, Server::start());
+    let redis = format!("[redis]\nurl = \"{}\"\ntimeout = \"2s\"\n", server.url());
+    let text = config(&pair, "", &redis);
+    let (maker, other) = (Gateway::start(&text), Gateway::start(&text));
+    let told = |count: usize| {
+        wait_until("the others are told", || {
+            let known = server.ask(&["hlen", "{tollgate}:holders"]);
+            (known == count.to_string()).then_some(())
+        });
+    };
+    let mut made = Vec::new();
+    for count in 1..=6 {
+        let answer = respond(&maker, RESPOND);
+        made.push((region(&answer), id(&answer)));
+        told(count);
+    }
+    for (place, (home, id)) in made.iter().enumerate() {
+        let found = match place % 2 {
+            0 => get(&other, &format!("responses/{id}")),
+            _ => respond(&other, &after(id)),
+        };
+        assert_eq!(&region(&found), home);
+    }
+    // What is too large to be understood is carried there too.
+    for (handle, upload) in pair.iter().zip(["upload_one1", "upload_two1"]) {
+        let body = format!("{{\"id\":\"{upload}\"}}");
+        handle.set(Behaviour::answer(200, &[], Some(&body)).on_path("uploads"));
+    }
+    // Three more were made through the other.
+    told(9);
+    for count in 10..=11 {
+        let url = format!("{}/v1/uploads", maker.url);
+        let upload = http::post(&url, &[KEY], "{}");
+        told(count);
+        let (own, elsewhere) = by_region(&pair, &region(&upload));
+        pair.iter().for_each(Handle::clear);
+        let url = format!("{}/v1/uploads/{}/parts", other.url, id(&upload));
+        let large = vec![b'x'; 100_000];
+        let carried = http::request("POST", &url, &[KEY], &large).unwrap();
+        assert_eq!(carried.status, 200);
+        assert_eq!((own.requests().len(), elsewhere.requests().len()), (1, 0));
+    }
+
+    // Another id at the same place, or an entry that says nothing, leads nowhere; neither does Redis when it is gone.
+    let (_, id) = &made[0];
+    let places = server.ask(&["hkeys", "{tollgate}:holders"]);
+    for place in places.lines() {
+        server.ask(&["hset", "{tollgate}:holders", place, "00 one"]);
+    }
+    let later = Gateway::start(&text);
+    let path = format!("responses/{id}");
+    let mut tries = [get(&later, &path).status, get(&later, &path).status];
+    tries.sort_unstable();
+    assert!(tries == [200, 404] || tries == [200, 200], "{tries:?}");
+    server.kill();
+    let (home, id) = &made[0];
+    assert_eq!(&region(&get(&other, &format!("responses/{id}"))), home);
+    assert_eq!(get(&other, "responses/resp_nobody1").status, 404);
 }

@@ -91,6 +91,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     /// Attempts until one is committed or none is left.
     pub async fn run(mut self) -> Served {
         let pool = self.understood.admitted.pool.clone();
+        self.understood.recall(self.exchange.state).await;
         let asks = self.understood.asks(&self.exchange);
         let mut course = Course::begin(self.exchange.state, pool, asks, self.begun.time());
         while let Some(step) = course.next(clock::now().time()) {

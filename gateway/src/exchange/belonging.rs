@@ -17,6 +17,12 @@ use crate::stage::select::Asks;
 use crate::state::State;
 
 impl Understood<'_> {
+    /// Asks the other replicas where it belongs, if it names what this one doesn't know.
+    pub(super) async fn recall(&self, state: &State) {
+        let api = &self.caller.api.name;
+        affinity::recall(state, &self.admitted.pool, api, self.named_id()).await;
+    }
+
     /// Where it belongs, and what it will be charged for.
     pub(super) fn asks(&self, exchange: &Exchange<'_>) -> Asks {
         let clues = Clues {
@@ -46,7 +52,7 @@ impl Understood<'_> {
             return None;
         }
         let holder = Holder {
-            holders: &state.holders,
+            state,
             api: &self.caller.api.name,
             backend: &backend.name,
         };

@@ -21,6 +21,7 @@
 pub mod claim;
 mod connection;
 pub mod health;
+mod holders;
 mod keeper;
 mod ledger;
 mod outage;
@@ -82,6 +83,8 @@ pub struct Redis {
     heartbeat: Script,
     tell_trip: Script,
     open_trips: Script,
+    tell_holders: Script,
+    untold_holders: Arc<holders::Untold>,
     ledger: Arc<Ledger>,
     health: Health,
     share: Local,
@@ -97,6 +100,7 @@ struct Names {
     batch: String,
     replicas: String,
     trips: String,
+    holders: String,
 }
 
 impl Redis {
@@ -114,12 +118,15 @@ impl Redis {
                 batch: format!("{TAG}:batch:{replica}"),
                 replicas: format!("{TAG}:replicas"),
                 trips: format!("{TAG}:trips"),
+                holders: format!("{TAG}:holders"),
             },
             reserve: Script::new(include_str!("redis/reserve.lua")),
             settle: Script::new(include_str!("redis/settle.lua")),
             heartbeat: Script::new(include_str!("redis/heartbeat.lua")),
             tell_trip: Script::new(include_str!("redis/tell_trip.lua")),
             open_trips: Script::new(include_str!("redis/open_trips.lua")),
+            tell_holders: Script::new(include_str!("redis/tell_holders.lua")),
+            untold_holders: Arc::default(),
             ledger: Arc::default(),
             health: Health::default(),
             share: Local::default(),
@@ -128,6 +135,8 @@ impl Redis {
             settings,
         });
         tokio::spawn(keeper::keep(Arc::downgrade(&redis)));
+        let untold = redis.untold_holders.clone();
+        tokio::spawn(holders::keep(Arc::downgrade(&redis), untold));
         Ok(redis)
     }
 
@@ -292,6 +301,7 @@ impl Redis {
 impl Drop for Redis {
     /// fred keeps a connection, and makes it again, for as long as nobody says that it isn't wanted any more.
     fn drop(&mut self) {
+        self.untold_holders.wake.notify_one();
         let client = self.client.clone();
         self.runtime.spawn(async move {
             // It may be gone already.

@@ -21,6 +21,8 @@ pub enum Operation {
     Heartbeat,
     /// Tell and read trips.
     Trips,
+    /// Tell and ask who holds what.
+    Holders,
 }
 
 /// What is known of Redis.
@@ -29,7 +31,7 @@ pub struct Health {
     up: watch::Sender<bool>,
     failures: AtomicU32,
     replicas: AtomicU64,
-    errors: [AtomicU64; 4],
+    errors: [AtomicU64; 5],
 }
 
 impl Default for Health {
@@ -45,7 +47,13 @@ impl Default for Health {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Reserve, Self::Settle, Self::Heartbeat, Self::Trips];
+    pub const ALL: [Self; 5] = [
+        Self::Reserve,
+        Self::Settle,
+        Self::Heartbeat,
+        Self::Trips,
+        Self::Holders,
+    ];
 
     /// The label.
     pub fn label(self) -> &'static str {
@@ -54,6 +62,7 @@ impl Operation {
             Operation::Settle => "settle",
             Operation::Heartbeat => "heartbeat",
             Operation::Trips => "trips",
+            Operation::Holders => "holders",
         }
     }
 }

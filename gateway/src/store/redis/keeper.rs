@@ -79,7 +79,10 @@ impl Redis {
 
     async fn load(&self) {
         let ours = [&self.reserve, &self.settle, &self.heartbeat];
-        for script in ours.into_iter().chain([&self.tell_trip, &self.open_trips]) {
+        for script in
+            ours.into_iter()
+                .chain([&self.tell_trip, &self.open_trips, &self.tell_holders])
+        {
             script.load(&self.client).await;
         }
     }
