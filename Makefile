@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # What `tollgate --version` says it was built from.
 export TOLLGATE_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-.PHONY: help run test check bench conf ci
+.PHONY: help run test check bench conf image manifests dashboards ci
 
 help: ## says what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 - /p' Makefile
@@ -24,6 +24,17 @@ bench: ## counting tokens and deciding limits; then CPU time and latency beside 
 
 conf: ## loads every file in conf/, the wrong ones too: each must give its exact message
 	cargo test --workspace --test config
+
+image: ## a container image of one static binary, with buildah or docker
+	@scripts/image
+
+manifests: ## judges k8s/: schemas of the Kubernetes versions in support, and rules
+	cargo build --bin tollgate
+	scripts/check-k8s
+
+dashboards: ## tries rules and dashboards on a real Prometheus and a gateway under load
+	cargo build --workspace --bin tollgate --bin simulator
+	scripts/check-dashboards
 
 ci: ## what the build server does
 	bash .ci/run
