@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # What `tollgate --version` says it was built from.
 export TOLLGATE_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-.PHONY: help run test check bench conf image manifests dashboards ci
+.PHONY: help run test check bench instructions conf image manifests dashboards ci
 
 help: ## says what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 - /p' Makefile
@@ -17,10 +17,13 @@ check: ## form and lints only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-bench: ## counting tokens and deciding limits; then CPU time and latency beside a bare proxy and nginx
+bench: ## counting tokens and deciding limits; then CPU time, latency and memory beside others (BENCH=--quick)
 	cargo bench -p filters --bench tokens --bench limit
 	cargo bench -p gateway --bench limits
-	cargo run --release -p load-tests --bin bench
+	cargo run --release --bin bench -- $(BENCH)
+
+instructions: ## counts instructions of hot functions and of requests by valgrind; fails where they grew
+	cargo run --release --bin bench -- instructions
 
 conf: ## loads every file in conf/, the wrong ones too: each must give its exact message
 	cargo test --workspace --test config

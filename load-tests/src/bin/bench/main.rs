@@ -1,10 +1,13 @@
-//! `make bench`: CPU time and added latency of the gateway beside a bare Pingora proxy and nginx.
+//! `make bench`: CPU time, latency and memory of the gateway beside those that its users would pick instead.
 //!
-//! Same request, same upstream, every answer checked, rounds interleaved so that a slow minute hits all. It measures on
+//! Same calls, same upstream, every answer checked, rounds interleaved so that a slow minute hits all. It measures on
 //! the machine it runs on and claims nothing for another. It ends only what it started.
 
 mod contestant;
 mod driver;
+mod instructions;
+mod measure;
+mod memory;
 mod process;
 mod report;
 mod upstream;
@@ -15,40 +18,97 @@ use std::error::Error;
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::contestant::{Contestant, Places, free_address, start};
-use crate::driver::load;
+use crate::contestant::{Contestant, Places, Running, free_address, start};
+use crate::instructions::Then;
+use crate::measure::Field;
 use crate::process::Process;
-use crate::report::{Report, Round};
+use crate::report::Report;
 use crate::workload::Workload;
 
-/// Measures CPU time a request and added latency of tollgate, a bare Pingora proxy and nginx in one run
+/// Measures CPU time, added latency and memory of tollgate and of what its users would pick instead
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
     part: Option<Part>,
-    /// Seconds of load for each contestant, workload and round
-    #[arg(long, default_value_t = 4)]
-    seconds: u64,
-    /// Connections while CPU time is measured (latency: one)
-    #[arg(long, default_value_t = 16)]
-    connections: usize,
-    /// Rounds
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Microseconds between the events of a stream; 0: all at once
-    #[arg(long, default_value_t = 0)]
-    event_delay_us: u64,
+    /// Two short rounds and fewer connections: a minute or two, and rough
+    #[arg(long)]
+    quick: bool,
+    /// Only these contestants (and the direct call, which all are compared with)
+    #[arg(long, value_name = "CONTESTANT", value_parser = contestant_named)]
+    only: Vec<Contestant>,
+    /// Only these workloads
+    #[arg(long = "workload", value_name = "WORKLOAD", value_parser = workload_named)]
+    workload: Vec<Workload>,
     /// Measure what is built already, and don't call cargo
     #[arg(long)]
     no_build: bool,
+    /// Seconds of each load; three loads make a turn; default: 1, with --quick 0.4
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Connections of a load
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Rounds; default: 3, with --quick 2
+    #[arg(long, value_name = "ROUNDS")]
+    rounds: Option<usize>,
+    /// Microseconds between the events of a stream with pauses
+    #[arg(long, default_value_t = 20_000)]
+    event_delay_us: u64,
+    /// Leave out what is held: idle connections, open streams
+    #[arg(long)]
+    no_memory: bool,
+    /// Idle connections while memory is measured
+    #[arg(long, default_value_t = 1000)]
+    idle_connections: usize,
+    /// Open streams while memory is measured: try 5000
+    #[arg(long, default_value_t = 1000)]
+    open_streams: usize,
+    /// Seconds after a load until memory is read again: try 60; 0: it isn't
+    #[arg(long, default_value_t = 0)]
+    settle_seconds: u64,
+}
+
+impl Arguments {
+    fn time(&self) -> Duration {
+        let default = if self.quick { 0.4 } else { 1.0 };
+        Duration::from_secs_f64(self.seconds.unwrap_or(default).clamp(0.05, 600.0))
+    }
+
+    fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.quick { 2 } else { 3 })
+    }
+
+    fn contestants(&self) -> impl Iterator<Item = Contestant> {
+        let wanted = |who: &Contestant| {
+            *who == Contestant::Direct || self.only.is_empty() || self.only.contains(who)
+        };
+        Contestant::ALL.into_iter().filter(wanted)
+    }
+
+    fn workloads(&self) -> impl Iterator<Item = Workload> {
+        let wanted = |one: &Workload| self.workload.is_empty() || self.workload.contains(one);
+        Workload::ALL.into_iter().filter(wanted)
+    }
+}
+
+fn contestant_named(name: &str) -> Result<Contestant, String> {
+    let names = Contestant::ALL.map(Contestant::name).join(", ");
+    let found = Contestant::ALL.into_iter().find(|who| who.name() == name);
+    found.ok_or_else(|| format!("one of {names}"))
+}
+
+fn workload_named(name: &str) -> Result<Workload, String> {
+    let names = Workload::ALL.map(Workload::name).join(", ");
+    let found = Workload::ALL.into_iter().find(|one| one.name() == name);
+    found.ok_or_else(|| format!("one of {names}"))
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,6 +121,15 @@ enum Part {
         #[arg(long)]
         event_delay_us: u64,
     },
+    /// Counts instructions by callgrind, and compares them with load-tests/instructions.toml
+    Instructions {
+        /// Write what is counted down instead
+        #[arg(long)]
+        update: bool,
+    },
+    /// One hot function, for callgrind
+    #[command(hide = true)]
+    Hot { name: String, repetitions: u64 },
 }
 
 fn main() -> ExitCode {
@@ -84,10 +153,11 @@ async fn until_signal() -> Result<ExitCode, Box<dyn Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let arguments = Arguments::parse();
     // The upstream has no other end than this.
-    let ended = if arguments.part.is_some() {
-        Ok(ExitCode::SUCCESS)
-    } else {
-        Err("ended by a signal".into())
+    let ended = match arguments.part {
+        Some(Part::Upstream { .. }) => Ok(ExitCode::SUCCESS),
+        Some(Part::Instructions { .. } | Part::Hot { .. }) | None => {
+            Err("ended by a signal".into())
+        }
     };
     tokio::select! {
         outcome = run(arguments) => outcome,
@@ -96,59 +166,89 @@ async fn until_signal() -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    if let Some(Part::Upstream {
-        listen,
-        event_delay_us,
-    }) = arguments.part
-    {
-        upstream::serve(listen, Duration::from_micros(event_delay_us)).await?;
-        return Ok(ExitCode::SUCCESS);
+async fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    match arguments.part.take() {
+        Some(Part::Upstream {
+            listen,
+            event_delay_us,
+        }) => {
+            upstream::serve(listen, Duration::from_micros(event_delay_us)).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Part::Hot { name, repetitions }) => {
+            instructions::hot::run(&name, repetitions)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Part::Instructions { update }) => {
+            let places = prepared(&arguments)?;
+            let then = if update {
+                Then::WriteDown
+            } else {
+                Then::Compare
+            };
+            Ok(exit(instructions::count(&places, then).await?))
+        }
+        None => {
+            let places = prepared(&arguments)?;
+            mind_open_files(&mut arguments);
+            compete(&arguments, &places).await
+        }
     }
-    let places = places()?;
+}
+
+fn prepared(arguments: &Arguments) -> io::Result<Places> {
+    let places = Places::find()?;
     if !arguments.no_build {
         build()?;
     }
-    let report = measure(&arguments, &places).await?;
-    say(&format!("\n{}", report.text()))?;
-    if cfg!(debug_assertions) {
-        say("This is a debug build: the figures mean nothing.")?;
-    }
-    let settings = json!({"seconds": arguments.seconds, "connections": arguments.connections,
-        "rounds": arguments.rounds, "event_delay_us": arguments.event_delay_us,
-        "debug_build": cfg!(debug_assertions), "cores": std::thread::available_parallelism()?.get()});
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/latest.json");
-    fs::write(&file, serde_json::to_vec_pretty(&report.json(&settings))?)?;
-    Ok(if report.is_complete() {
+    Ok(places)
+}
+
+fn exit(good: bool) -> ExitCode {
+    if good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
-fn places() -> io::Result<Places> {
-    let program = std::env::current_exe()?;
-    let scratch = std::env::temp_dir().join(format!("tollgate-bench-{}", std::process::id()));
-    fs::create_dir_all(&scratch)?;
-    Ok(Places {
-        programs: program.parent().map(Path::to_path_buf).unwrap_or_default(),
-        peers: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers"),
-        scratch,
-    })
+async fn compete(arguments: &Arguments, places: &Places) -> Result<ExitCode, Box<dyn Error>> {
+    let mut report = Report::default();
+    measure(arguments, places, &mut report).await?;
+    let text = report.text();
+    say(&format!("\n{text}"));
+    if cfg!(debug_assertions) {
+        say("This is a debug build: the figures mean nothing.");
+    }
+    let results = &places.results;
+    let all = serde_json::to_vec_pretty(&report.json(&settings(arguments)?))?;
+    fs::write(results.join("latest.json"), all)?;
+    fs::write(results.join("latest.txt"), text)?;
+    fs::write(results.join("latest.svg"), report.plot())?;
+    let shown = results.canonicalize()?;
+    say(&format!(
+        "\nin {}: latest.txt, latest.json, latest.svg",
+        shown.display()
+    ));
+    Ok(exit(report.is_complete()))
+}
+
+fn settings(arguments: &Arguments) -> io::Result<Value> {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    Ok(
+        json!({"seconds": arguments.time().as_secs_f64(), "connections": arguments.connections,
+        "rounds": arguments.rounds(), "event_delay_us": arguments.event_delay_us,
+        "debug_build": cfg!(debug_assertions), "cores": std::thread::available_parallelism()?.get(),
+        "load_average_at_the_end": load.trim()}),
+    )
 }
 
 /// Builds the contestants that come from this workspace as this program was built.
 fn build() -> io::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--workspace",
-        "--bin",
-        "bare-proxy",
-        "--bin",
-        "tollgate",
-    ]);
+    command.args(["build", "--workspace"]);
+    command.args(["--bin", "bare-proxy", "--bin", "tollgate"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
@@ -162,82 +262,78 @@ fn build() -> io::Result<()> {
     }
 }
 
-async fn measure(arguments: &Arguments, places: &Places) -> Result<Report, Box<dyn Error>> {
+/// A stream takes two open files of a proxy: raises this process's bound, which the contestants inherit, to what the
+/// system allows, and opens fewer where that isn't enough.
+fn mind_open_files(arguments: &mut Arguments) {
+    let bounds = || -> Option<(usize, usize)> {
+        let text = fs::read_to_string("/proc/self/limits").ok()?;
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("Max open files"))?;
+        let mut numbers = line.split_whitespace().skip(3);
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    };
+    if let Some((soft, hard)) = bounds()
+        && soft < hard
+    {
+        // Where the program isn't there, the bound stays, and fewer are opened.
+        let _ = Command::new("prlimit")
+            .args(["--pid", &std::process::id().to_string()])
+            .arg(format!("--nofile={hard}:{hard}"))
+            .stderr(Stdio::null())
+            .status();
+    }
+    let most = bounds().map_or(500, |(soft, _)| soft.saturating_sub(200) / 2);
+    if arguments.open_streams.max(arguments.idle_connections) > most {
+        say(&format!(
+            "open files are bounded: at most {most} streams and connections"
+        ));
+    }
+    arguments.open_streams = arguments.open_streams.min(most);
+    arguments.idle_connections = arguments.idle_connections.min(most);
+}
+
+async fn measure(
+    arguments: &Arguments,
+    places: &Places,
+    report: &mut Report,
+) -> Result<(), Box<dyn Error>> {
     let address = free_address()?;
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("upstream")
-        .arg("--listen")
-        .arg(address.to_string());
-    command
-        .arg("--event-delay-us")
-        .arg(arguments.event_delay_us.to_string());
-    let _upstream = Process::start(command, address).await?;
-    let mut report = Report::default();
-    for round in 1..=arguments.rounds {
-        for who in Contestant::ALL {
-            if report.absent.iter().any(|(absent, _)| *absent == who) {
-                continue;
-            }
-            say(&format!(
-                "round {round} of {}: {}",
-                arguments.rounds,
-                who.name()
-            ))?;
-            if let Err(why) = take_turn(who, arguments, places, address, &mut report).await {
-                say(&format!("  {why}"))?;
+        .args(["--listen", &address.to_string()])
+        .args(["--event-delay-us", &arguments.event_delay_us.to_string()]);
+    let _upstream = Process::start(command, address, Duration::from_secs(15)).await?;
+    let mut running: Vec<Running> = Vec::new();
+    for who in arguments.contestants() {
+        match start(who, places, address).await {
+            Ok(one) => running.push(one),
+            Err(why) => {
+                say(&format!("{} left out: {why}", who.name()));
                 report.absent.push((who, why));
             }
         }
     }
-    Ok(report)
-}
-
-async fn take_turn(
-    who: Contestant,
-    arguments: &Arguments,
-    places: &Places,
-    upstream: SocketAddr,
-    report: &mut Report,
-) -> Result<(), String> {
-    let running = start(who, places, upstream).await?;
-    for workload in Workload::ALL {
-        let time = Duration::from_secs(arguments.seconds);
-        // Connections, caches and allocators get warm outside of the measurement.
-        let warm = load(running.address, workload, arguments.connections, WARM_UP).await;
-        if warm.requests == 0 {
-            return Err(format!(
-                "gives no right answer: {}",
-                warm.complaint.unwrap_or_default()
-            ));
+    let field = Field {
+        arguments,
+        running: &running,
+    };
+    field.compete(report).await?;
+    let present: Vec<Contestant> = running.iter().map(|one| one.who).collect();
+    drop(running);
+    for who in present.into_iter().filter(|_| !arguments.no_memory) {
+        if who == Contestant::Direct {
+            continue;
         }
-        let cpu = || running.process.as_ref().map_or(0, Process::cpu_us);
-        let before = cpu();
-        let busy = load(running.address, workload, arguments.connections, time).await;
-        let spent = cpu() - before;
-        let mut alone = load(running.address, workload, 1, time / 2).await;
-        if let Some(complaint) = busy.complaint.as_ref().or(alone.complaint.as_ref()) {
-            say(&format!("  wrong answer: {complaint}")).map_err(|error| error.to_string())?;
-        }
-        report.rounds.push(Round {
-            who,
-            workload,
-            cpu_us: spent as f64 / busy.requests.max(1) as f64,
-            p50_us: alone.percentile_us(0.5),
-            p99_us: alone.percentile_us(0.99),
-            requests_per_second: busy.requests_per_second(),
-            resident_mib: running
-                .process
-                .as_ref()
-                .map_or(0.0, |process| process.resident_kib() as f64 / 1024.0),
-            wrong: busy.wrong + alone.wrong,
-        });
+        say(&format!("memory of {}", who.name()));
+        let one = start(who, places, address).await?;
+        report.held.extend(memory::hold(&one, arguments).await);
     }
     Ok(())
 }
 
-const WARM_UP: Duration = Duration::from_millis(500);
-
-fn say(line: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{line}")
+fn say(line: &str) {
+    // Whoever closed the terminal doesn't want the rest either.
+    let _ = writeln!(io::stdout(), "{line}");
 }

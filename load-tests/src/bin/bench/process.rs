@@ -18,13 +18,39 @@ pub(crate) struct Process {
     child: Child,
 }
 
+/// CPU time at a moment; two of them make a duration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CpuTime {
+    /// Of all threads that ever were, in hundredths of a second.
+    ticks: u64,
+    /// Of each thread that is, in nanoseconds, where the kernel tells.
+    threads: HashMap<u32, u64>,
+}
+
+impl CpuTime {
+    /// User and system time since, in microseconds.
+    pub(crate) fn since_us(&self, earlier: &Self) -> f64 {
+        let still_there = |thread| self.threads.contains_key(thread);
+        if earlier.threads.is_empty() || !earlier.threads.keys().all(still_there) {
+            // A thread that ended took its nanoseconds with it; the ticks of its process stay.
+            return self.ticks.saturating_sub(earlier.ticks) as f64 * MICROS_PER_TICK;
+        }
+        let sum = |time: &Self| time.threads.values().sum::<u64>();
+        sum(self).saturating_sub(sum(earlier)) as f64 / 1000.0
+    }
+}
+
 impl Process {
     /// Starts it, and waits until it accepts connections.
-    pub(crate) async fn start(mut command: Command, address: SocketAddr) -> io::Result<Self> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    pub(crate) async fn start(
+        mut command: Command,
+        address: SocketAddr,
+        bound: Duration,
+    ) -> io::Result<Self> {
+        let child = command.stdin(Stdio::null()).spawn()?;
         let mut process = Self { child };
         let began = Instant::now();
-        while began.elapsed() < START_BOUND {
+        while began.elapsed() < bound {
             if TcpStream::connect(address).await.is_ok() {
                 return Ok(process);
             }
@@ -33,21 +59,27 @@ impl Process {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "didn't listen within 15 s",
-        ))
+        let seconds = bound.as_secs();
+        let message = format!("didn't listen within {seconds} s");
+        Err(io::Error::new(io::ErrorKind::TimedOut, message))
     }
 
-    /// User and system time so far, all threads and children, in microseconds.
-    pub(crate) fn cpu_us(&self) -> u64 {
-        let ticks = self
-            .family()
-            .into_iter()
-            .filter_map(stat)
-            .map(|stat| stat.ticks)
-            .sum::<u64>();
-        ticks * MICROS_PER_TICK
+    /// User and system time so far, of all threads and children.
+    pub(crate) fn cpu_time(&self) -> CpuTime {
+        let mut time = CpuTime::default();
+        for id in self.family() {
+            time.ticks += stat(id).map_or(0, |stat| stat.ticks);
+            let threads = fs::read_dir(format!("/proc/{id}/task"));
+            for thread in threads.into_iter().flatten().flatten() {
+                let number = thread.file_name().to_str().and_then(|id| id.parse().ok());
+                let spent = fs::read_to_string(thread.path().join("schedstat")).ok();
+                let spent = spent.and_then(|text| text.split(' ').next()?.parse().ok());
+                if let (Some(number), Some(spent)) = (number, spent) {
+                    time.threads.insert(number, spent);
+                }
+            }
+        }
+        time
     }
 
     /// Resident memory, in KiB.
@@ -55,7 +87,8 @@ impl Process {
         self.family().into_iter().filter_map(resident_kib).sum()
     }
 
-    fn family(&self) -> Vec<u32> {
+    /// The process and all that descend from it.
+    pub(crate) fn family(&self) -> Vec<u32> {
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
         for id in all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
@@ -71,10 +104,9 @@ impl Process {
         }
         family
     }
-}
 
-impl Drop for Process {
-    fn drop(&mut self) {
+    /// Asks it to end, waits, and kills it if it doesn't.
+    pub(crate) fn end(&mut self, bound: Duration) {
         for id in self.family().into_iter().rev() {
             // By number, and only our own: a worker ends with its master, but not if that was killed first.
             let _ = Command::new("kill")
@@ -84,7 +116,7 @@ impl Drop for Process {
                 .status();
         }
         let began = Instant::now();
-        while began.elapsed() < END_BOUND {
+        while began.elapsed() < bound {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return;
             }
@@ -96,10 +128,20 @@ impl Drop for Process {
     }
 }
 
-const START_BOUND: Duration = Duration::from_secs(15);
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end(END_BOUND);
+    }
+}
+
+/// Resident memory of these processes, in KiB.
+pub(crate) fn resident_kib_of(family: &[u32]) -> u64 {
+    family.iter().copied().filter_map(resident_kib).sum()
+}
+
 const END_BOUND: Duration = Duration::from_secs(3);
 /// Linux shows times to programs in hundredths of a second, whatever its own clock.
-const MICROS_PER_TICK: u64 = 10_000;
+const MICROS_PER_TICK: f64 = 10_000.0;
 
 struct Stat {
     parent: u32,
@@ -121,4 +163,22 @@ fn resident_kib(id: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_ended_makes_the_ticks_count() {
+        let time = |ticks, threads: &[(u32, u64)]| CpuTime {
+            ticks,
+            threads: threads.iter().copied().collect(),
+        };
+        let before = time(3, &[(1, 1_000_000), (2, 5_000_000)]);
+        let after = time(5, &[(1, 2_500_000), (2, 5_000_000), (3, 500_000)]);
+        assert_eq!(after.since_us(&before), 2000.0);
+        let without_a_thread = time(5, &[(1, 2_500_000)]);
+        assert_eq!(without_a_thread.since_us(&before), 20_000.0);
+    }
 }

@@ -1,180 +1,128 @@
-//! The table, the ratios, and whether they may be believed.
+//! The tables, the ratios, and whether they may be believed.
 //!
 //! Each figure is a minimum and a median over rounds: the minimum is nearest to what the code costs, the distance of the
 //! two shows the machine's noise. Beyond a bound of noise no verdict is given, only the figures.
 
-use serde_json::{Value, json};
+mod json;
+mod plot;
+mod ratio;
+mod spread;
 
 use crate::contestant::Contestant;
+use crate::measure::{Round, Times};
+use crate::memory::Held;
 use crate::workload::Workload;
 
-/// One round of one contestant under one workload.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Round {
-    pub(crate) who: Contestant,
-    pub(crate) workload: Workload,
-    pub(crate) cpu_us: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) requests_per_second: f64,
-    pub(crate) resident_mib: f64,
-    pub(crate) wrong: u64,
-}
+use spread::{Spread, percentile};
 
-/// All rounds, and those who couldn't take part.
+/// All rounds, what was held, and those who couldn't take part.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) rounds: Vec<Round>,
+    pub(crate) held: Vec<Held>,
     pub(crate) absent: Vec<(Contestant, String)>,
+    pub(crate) failures: Vec<(Contestant, Workload, String)>,
 }
-
-/// Least, median and greatest of a figure.
-#[derive(Clone, Copy, Debug)]
-struct Spread {
-    least: f64,
-    median: f64,
-    greatest: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (least, greatest) = (*values.first()?, *values.last()?);
-        Some(Self {
-            least,
-            median: *values.get(values.len() / 2)?,
-            greatest,
-        })
-    }
-
-    /// How far apart the rounds are, as a share of the least.
-    fn noise(self) -> f64 {
-        (self.greatest - self.least) / self.least.max(f64::EPSILON)
-    }
-}
-
-/// More than this between the rounds of one contestant, and a ratio says nothing.
-const MAX_NOISE: f64 = 0.25;
 
 impl Report {
-    /// The table and the ratios, as text.
+    /// The tables and the ratios, as text.
     pub(crate) fn text(&self) -> String {
-        let mut lines = vec![format!(
-            "{:<11} {:<13} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6}",
-            "workload",
-            "contestant",
-            "cpu min",
-            "cpu med",
-            "+p50",
-            "+p99",
-            "req/s",
-            "RSS MiB",
-            "wrong"
-        )];
+        let mut lines = vec![HEAD.to_owned()];
         for workload in Workload::ALL {
-            for who in Contestant::ALL {
-                lines.push(self.row(workload, who));
+            let before = lines.len();
+            lines.extend(
+                Contestant::ALL
+                    .iter()
+                    .filter_map(|who| self.row(workload, *who)),
+            );
+            if lines.len() > before {
+                lines.push(String::new());
             }
         }
-        lines.push("cpu: microseconds of user and system time a request. +p50, +p99: microseconds added to the".to_owned());
-        lines.push(
-            "direct call of the same round, over one connection (medians of the rounds)."
-                .to_owned(),
-        );
+        lines.extend(LEGEND.iter().map(|line| (*line).to_owned()));
+        lines.extend(self.memory());
         lines.push(String::new());
-        for workload in Workload::ALL {
-            for other in [Contestant::BarePingora, Contestant::Nginx] {
-                lines.push(self.verdict(workload, other));
-            }
+        lines.extend(self.verdicts());
+        for (who, why) in &self.absent {
+            lines.push(format!("{} left out: {why}", who.name()));
+        }
+        for (who, workload, why) in &self.failures {
+            lines.push(format!("{} fails {}: {why}", who.name(), workload.name()));
         }
         lines.join("\n")
     }
 
-    /// Everything, for a program to read.
-    pub(crate) fn json(&self, settings: &Value) -> Value {
-        let round = |round: &Round| {
-            json!({"contestant": round.who.name(), "workload": round.workload.name(), "cpu_us": round.cpu_us,
-                "p50_us": round.p50_us, "p99_us": round.p99_us, "requests_per_second": round.requests_per_second,
-                "resident_mib": round.resident_mib, "wrong": round.wrong})
-        };
-        let rounds: Vec<Value> = self.rounds.iter().map(round).collect();
-        let absent: Vec<Value> = self
-            .absent
-            .iter()
-            .map(|(who, why)| json!([who.name(), why]))
-            .collect();
-        let ratio = |workload: Workload, other: Contestant| {
-            let ratio = self.ratio(workload, other);
-            json!({"workload": workload.name(), "tollgate_to": other.name(), "cpu_ratio": ratio.map(|ratio| ratio.0),
-                "noise": ratio.map(|ratio| ratio.1), "verdict": ratio.map(|ratio| ratio.1 <= MAX_NOISE)})
-        };
-        let others = [Contestant::BarePingora, Contestant::Nginx];
-        let ratios: Vec<Value> = Workload::ALL
-            .iter()
-            .flat_map(|workload| others.map(|other| ratio(*workload, other)))
-            .collect();
-        json!({"settings": settings, "ratios": ratios, "absent": absent, "rounds": rounds})
-    }
-
-    /// Whether tollgate took part and every answer of everyone was right.
+    /// Whether tollgate took part and every one of its answers was right.
     pub(crate) fn is_complete(&self) -> bool {
-        let measured = self
-            .rounds
+        let ours = [Contestant::TollgateOff, Contestant::TollgateOn];
+        let mut measured = self.rounds.iter().filter(|round| ours.contains(&round.who));
+        let is_there = self.rounds.is_empty() || measured.clone().count() > 0;
+        let failed = self.failures.iter().any(|(who, ..)| ours.contains(who));
+        is_there && !failed && measured.all(|round| round.wrong == 0)
+    }
+
+    /// Whether this one couldn't do this, so that further rounds needn't try.
+    pub(crate) fn has_failed(&self, who: Contestant, workload: Workload) -> bool {
+        self.failures
             .iter()
-            .any(|round| round.who == Contestant::Tollgate);
-        measured && self.rounds.iter().all(|round| round.wrong == 0)
+            .any(|(failed, at, _)| *failed == who && *at == workload)
     }
 
-    fn row(&self, workload: Workload, who: Contestant) -> String {
-        let (name, kind) = (who.name(), workload.name());
-        if let Some((_, why)) = self.absent.iter().find(|(absent, _)| *absent == who) {
-            return format!("{kind:<11} {name:<13} {why}");
-        }
-        let figure = |read: fn(&Round) -> f64| {
-            self.spread(workload, who, read)
-                .map_or(f64::NAN, |spread| spread.median)
+    fn row(&self, workload: Workload, who: Contestant) -> Option<String> {
+        let cpu = self.spread(workload, who, |round| round.cpu_us);
+        let rate = self.spread(workload, who, |round| round.requests_per_second)?;
+        let resident = self.spread(workload, who, |round| round.resident_mib);
+        let per_event = cpu
+            .zip(workload.events())
+            .map(|(cpu, events)| cpu.least / events as f64);
+        let latency = |share| self.added(workload, who, |times| &times.latencies, share);
+        let first = match workload.events() {
+            Some(_) => self.added(workload, who, |times| &times.firsts, 0.5),
+            None => None,
         };
-        let least = self
-            .spread(workload, who, |round| round.cpu_us)
-            .map_or(f64::NAN, |spread| spread.least);
-        let added = |read: fn(&Round) -> f64| self.added(workload, who, read);
+        let delay = |share| self.added(workload, who, |times| &times.delays, share);
         let wrong: u64 = self.of(workload, who).map(|round| round.wrong).sum();
-        format!(
-            "{kind:<11} {name:<13} {least:>9.1} {:>9.1} {:>9.0} {:>9.0} {:>9.0} {:>9.1} {wrong:>6}",
-            figure(|round| round.cpu_us),
-            added(|round| round.p50_us),
-            added(|round| round.p99_us),
-            figure(|round| round.requests_per_second),
-            figure(|round| round.resident_mib),
-        )
-    }
-
-    fn verdict(&self, workload: Workload, other: Contestant) -> String {
-        let name = workload.name();
-        let pair = format!("{name}: tollgate / {}", other.name());
-        match self.ratio(workload, other) {
-            None => format!("{pair}: not measured"),
-            Some((ratio, noise)) if noise > MAX_NOISE => format!(
-                "{pair}: {ratio:.2} of its CPU time, but the rounds lie {:.0}% apart: no verdict",
-                noise * 100.0
-            ),
-            Some((ratio, noise)) => {
-                format!(
-                    "{pair}: {ratio:.2} of its CPU time (rounds lie {:.0}% apart)",
-                    noise * 100.0
-                )
-            }
-        }
-    }
-
-    /// The ratio of the minima, and the greater noise of the two.
-    fn ratio(&self, workload: Workload, other: Contestant) -> Option<(f64, f64)> {
-        let ours = self.spread(workload, Contestant::Tollgate, |round| round.cpu_us)?;
-        let theirs = self.spread(workload, other, |round| round.cpu_us)?;
-        Some((
-            ours.least / theirs.least.max(f64::EPSILON),
-            ours.noise().max(theirs.noise()),
+        Some(format!(
+            "{:<11} {:<12} {:>9} {:>9} {:>8} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {wrong:>5}",
+            workload.name(),
+            who.name(),
+            figure(cpu.map(|cpu| cpu.least), 1),
+            figure(cpu.map(|cpu| cpu.median), 1),
+            figure(per_event, 2),
+            figure(Some(rate.median), 0),
+            figure(latency(0.5), 0),
+            figure(latency(0.99), 0),
+            figure(latency(0.999), 0),
+            figure(first, 0),
+            figure(delay(0.5), 0),
+            figure(delay(0.99), 0),
+            figure(resident.map(|resident| resident.greatest), 0),
         ))
+    }
+
+    fn memory(&self) -> Vec<String> {
+        if self.held.is_empty() {
+            return Vec::new();
+        }
+        let mut lines = vec![
+            String::new(),
+            "memory (MiB)    idle  connections  KiB each      streams  KiB each  under load  after"
+                .to_owned(),
+        ];
+        for held in &self.held {
+            lines.push(format!(
+                "{:<12} {:>7.1} {:>12} {:>9.1} {:>12} {:>9.1} {:>11.1} {:>6}",
+                held.who.name(),
+                held.idle,
+                held.connections,
+                held.connection_kib,
+                held.streams,
+                held.stream_kib,
+                held.under_load,
+                figure(held.after, 1),
+            ));
+        }
+        lines
     }
 
     fn of(&self, workload: Workload, who: Contestant) -> impl Iterator<Item = &Round> {
@@ -189,22 +137,50 @@ impl Report {
         who: Contestant,
         read: fn(&Round) -> f64,
     ) -> Option<Spread> {
-        Spread::of(
-            self.of(workload, who)
-                .map(read)
-                .filter(|value| value.is_finite())
-                .collect(),
-        )
+        let values = self.of(workload, who).map(read);
+        Spread::of(values.filter(|value| value.is_finite()).collect())
     }
 
-    fn added(&self, workload: Workload, who: Contestant, read: fn(&Round) -> f64) -> f64 {
-        let direct = self.of(workload, Contestant::Direct).map(read);
-        let differences = self
-            .of(workload, who)
-            .map(read)
-            .zip(direct)
-            .map(|(ours, direct)| ours - direct)
-            .collect();
-        Spread::of(differences).map_or(f64::NAN, |spread| spread.median)
+    /// A percentile through the contestant less that of the direct call, all rounds together; of the direct call itself
+    /// it is what it took.
+    fn added(
+        &self,
+        workload: Workload,
+        who: Contestant,
+        read: fn(&Times) -> &Vec<u32>,
+        share: f64,
+    ) -> Option<f64> {
+        let all = |side: fn(&Round) -> &Times| -> Vec<u32> {
+            let rounds = self.of(workload, who);
+            rounds
+                .flat_map(|round| read(side(round)))
+                .copied()
+                .collect()
+        };
+        let through = percentile(all(|round| &round.through), share)?;
+        let is_compared = who != Contestant::Direct && workload != Workload::Refused;
+        match is_compared {
+            true => Some(through - percentile(all(|round| &round.direct), share)?),
+            false => Some(through),
+        }
     }
 }
+
+fn figure(value: Option<f64>, digits: usize) -> String {
+    match value {
+        Some(value) if value.is_finite() => format!("{value:.digits$}"),
+        Some(_) | None => "-".to_owned(),
+    }
+}
+
+const HEAD: &str = "workload    contestant     cpu min   cpu med cpu/evnt     req/s    \
+    +p50     +p99   +p99.9   +first +evt p50 +evt p99 RSS MiB wrong";
+const LEGEND: [&str; 7] = [
+    "cpu: microseconds of user and system time a request (closed loop), the least and the median of the rounds; cpu/evnt: of the",
+    "least, an event's share. req/s: closed loop, driver and upstream on the same cores. +p50 +p99 +p99.9: microseconds added to",
+    "the direct call, in an open loop at half of req/s, both in the same seconds; - where too few calls were made for it. Of the",
+    "direct call, and of refusals, they are the whole time; of stream-20ms they are over the four seconds that the pauses take.",
+    "+first: added to the time to the first event (p50). +evt: added to an event's way from the upstream to the caller.",
+    "RSS: the greatest under load. Each call bears a new text, and its history was seen before.",
+    "Who does what: load-tests/README.md.",
+];

@@ -5,19 +5,22 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::io::AsyncWriteExt;
+use memchr::memmem;
+use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::net::tcp::WriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::wire::Reader;
-use crate::workload::Workload;
+use crate::workload::{Answer, STAMP_DIGITS, STAMP_MARK};
 
 struct Answers {
     chat: Vec<u8>,
-    head: Vec<u8>,
-    events: Vec<Vec<u8>>,
-    whole_stream: Vec<u8>,
+    vectors: Vec<u8>,
+    stream: Vec<u8>,
+    paced: Vec<Vec<u8>>,
+    held: Vec<u8>,
     event_delay: Duration,
 }
 
@@ -35,26 +38,21 @@ pub(crate) async fn serve(listen: SocketAddr, event_delay: Duration) -> io::Resu
 
 impl Answers {
     fn new(event_delay: Duration) -> Self {
-        let body = Workload::Chat.answer().concat();
-        let length = body.len();
-        let chat = format!(
-            "{}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}",
-            STATUS
-        );
-        let head = format!(
-            "{STATUS}content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        );
-        let chunk = |event: &String| format!("{:x}\r\n{event}\r\n", event.len()).into_bytes();
-        let mut events: Vec<Vec<u8>> = Workload::Stream.answer().iter().map(chunk).collect();
-        if let Some(last) = events.last_mut() {
-            last.extend_from_slice(b"0\r\n\r\n");
+        let chunks = |answer: Answer| -> Vec<Vec<u8>> {
+            let chunk = |event: &String| format!("{:x}\r\n{event}\r\n", event.len()).into_bytes();
+            answer.parts().iter().map(chunk).collect()
+        };
+        let head = STREAM_HEAD.as_bytes();
+        let mut paced = chunks(Answer::Paced);
+        if let Some(last) = paced.last_mut() {
+            last.extend_from_slice(LAST_CHUNK);
         }
-        let whole_stream = [head.clone().into_bytes(), events.concat()].concat();
         Self {
-            chat: chat.into_bytes(),
-            head: head.into_bytes(),
-            events,
-            whole_stream,
+            chat: whole(Answer::Chat),
+            vectors: whole(Answer::Vectors),
+            stream: [head, &chunks(Answer::Stream).concat(), LAST_CHUNK].concat(),
+            paced,
+            held: [head, &chunks(Answer::Held).concat()].concat(),
             event_delay,
         }
     }
@@ -64,22 +62,61 @@ impl Answers {
         let (read, mut write) = stream.split();
         let mut reader = Reader::new(read);
         while let Some(request) = reader.next().await? {
-            match Workload::of_request(&request.body) {
-                Workload::Chat => write.write_all(&self.chat).await?,
-                Workload::Stream if self.event_delay.is_zero() => {
-                    write.write_all(&self.whole_stream).await?
-                }
-                Workload::Stream => {
-                    write.write_all(&self.head).await?;
-                    for event in &self.events {
-                        tokio::time::sleep(self.event_delay).await;
-                        write.write_all(event).await?;
-                    }
-                }
+            match Answer::of_request(&request.body) {
+                Answer::Chat => write.write_all(&self.chat).await?,
+                Answer::Vectors => write.write_all(&self.vectors).await?,
+                Answer::Stream => write.write_all(&self.stream).await?,
+                Answer::Paced => self.pace(&mut write).await?,
+                // It stays open until the caller goes, which the next read notices.
+                Answer::Held => write.write_all(&self.held).await?,
             }
+        }
+        Ok(())
+    }
+
+    /// Each event bears the time at which it was written.
+    async fn pace(&self, write: &mut WriteHalf<'_>) -> io::Result<()> {
+        let mut write = BufWriter::new(write);
+        write.write_all(STREAM_HEAD.as_bytes()).await?;
+        let began = tokio::time::Instant::now();
+        for (event, number) in self.paced.iter().zip(0..) {
+            tokio::time::sleep_until(began + self.event_delay * number).await;
+            let mut event = event.clone();
+            stamp(&mut event);
+            write.write_all(&event).await?;
+            write.flush().await?;
         }
         Ok(())
     }
 }
 
+fn whole(answer: Answer) -> Vec<u8> {
+    let body = answer.parts().concat();
+    let length = body.len();
+    format!("{STATUS}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+fn stamp(event: &mut [u8]) {
+    let Some(mark) = memmem::find(event, STAMP_MARK.as_bytes()) else {
+        return;
+    };
+    let start = mark + STAMP_MARK.len();
+    let digits = format!("{:0width$}", now_us(), width = STAMP_DIGITS);
+    if let Some(place) = event.get_mut(start..start + digits.len()) {
+        place.copy_from_slice(digits.as_bytes());
+    }
+}
+
+/// Microseconds since 1970: the one clock that two processes share.
+pub(crate) fn now_us() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
 const STATUS: &str = "HTTP/1.1 200 OK\r\nserver: bench-upstream\r\n";
+const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\nserver: bench-upstream\r\ncontent-type: text/event-stream\r\n\
+    transfer-encoding: chunked\r\n\r\n";
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";

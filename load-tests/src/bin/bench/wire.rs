@@ -1,10 +1,12 @@
-//! As much HTTP/1.1 as both ends of the benchmark need: where a message ends.
+//! As much HTTP/1.1 as both ends of the benchmark need: where a message ends, and when its parts came.
 //!
 //! A general client or server would cost more CPU than what is measured and share its cores. Bodies have a length or
 //! are chunked; anything else is an error, since no contestant has a reason to send it.
 
 use std::io;
+use std::time::Instant;
 
+use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// A message that was read.
@@ -16,6 +18,8 @@ pub(crate) struct Message {
     pub(crate) body: Vec<u8>,
     /// Whether the sender will close.
     pub(crate) closes: bool,
+    /// When the first of the body's bytes were there.
+    pub(crate) first_byte: Option<Instant>,
 }
 
 /// Reads messages from one connection.
@@ -30,15 +34,28 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self {
             stream,
-            buffer: Vec::with_capacity(READ_BYTES),
+            buffer: Vec::new(),
             start: 0,
         }
     }
 
+    /// What it reads from, to be written to.
+    pub(crate) fn get_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// The next message; `None` when the peer closed between two.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Message>> {
+        self.next_in_pieces(|_| ()).await
+    }
+
+    /// The next message; `see` is shown each chunk of a chunked body as soon as it is there.
+    pub(crate) async fn next_in_pieces(
+        &mut self,
+        see: impl FnMut(&[u8]),
+    ) -> io::Result<Option<Message>> {
         let end = loop {
-            if let Some(at) = find(self.rest(), b"\r\n\r\n") {
+            if let Some(at) = memmem::find(self.rest(), b"\r\n\r\n") {
                 break at;
             }
             if self.rest().len() > MAX_HEAD_BYTES {
@@ -54,14 +71,15 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         };
         let head = Head::read(self.rest().get(..end).unwrap_or_default());
         self.start += end + 4;
-        let body = match head.framing {
-            Framing::Length(length) => self.take(length).await?,
-            Framing::Chunked => self.chunks().await?,
+        let (body, first_byte) = match head.framing {
+            Framing::Length(length) => (self.take(length).await?, Some(Instant::now())),
+            Framing::Chunked => self.chunks(see).await?,
         };
         Ok(Some(Message {
             status: head.status,
             body,
             closes: head.closes,
+            first_byte,
         }))
     }
 
@@ -74,7 +92,9 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             self.buffer.clear();
             self.start = 0;
         }
-        self.buffer.reserve(READ_BYTES);
+        // A thousand connections that hold a few bytes each must not cost a large buffer each.
+        let wanted = self.buffer.len().clamp(LEAST_READ_BYTES, MOST_READ_BYTES);
+        self.buffer.reserve(wanted);
         Ok(self.stream.read_buf(&mut self.buffer).await? > 0)
     }
 
@@ -94,11 +114,15 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         Ok(taken)
     }
 
-    async fn chunks(&mut self) -> io::Result<Vec<u8>> {
+    async fn chunks(
+        &mut self,
+        mut see: impl FnMut(&[u8]),
+    ) -> io::Result<(Vec<u8>, Option<Instant>)> {
         let mut body = Vec::new();
+        let mut first_byte = None;
         loop {
             let end = loop {
-                if let Some(at) = find(self.rest(), b"\r\n") {
+                if let Some(at) = memmem::find(self.rest(), b"\r\n") {
                     break at;
                 }
                 self.need(self.rest().len() + 1).await?;
@@ -110,16 +134,22 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             let size = size.ok_or_else(|| wrong("a chunk without a size"))?;
             self.start += end + 2;
             self.need(size + 2).await?;
-            body.extend_from_slice(self.rest().get(..size).unwrap_or_default());
+            let piece = self.rest().get(..size).unwrap_or_default();
+            if size > 0 {
+                first_byte.get_or_insert_with(Instant::now);
+                see(piece);
+            }
+            body.extend_from_slice(piece);
             self.start += size + 2;
             if size == 0 {
-                return Ok(body);
+                return Ok((body, first_byte));
             }
         }
     }
 }
 
-const READ_BYTES: usize = 64 << 10;
+const LEAST_READ_BYTES: usize = 4 << 10;
+const MOST_READ_BYTES: usize = 1 << 20;
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
 enum Framing {
@@ -162,12 +192,6 @@ impl Head {
         }
         head
     }
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
 }
 
 fn wrong(what: &str) -> io::Error {
