@@ -42,8 +42,6 @@ pub fn account(
         .map_or("other", |caller| caller.operation);
     let duration = now.since(arrival.at);
     let overhead = duration.saturating_sub(record.waited);
-    metrics.request(&api, operation, record.status);
-    metrics.timings((&api, operation), duration, overhead, record.first_token);
     for attempt in &record.attempts {
         metrics.attempt(&attempt.backend.name, attempt.outcome);
     }
@@ -54,14 +52,17 @@ pub fn account(
         metrics.cache_lookup(lookup);
     }
     if let Some(caller) = &record.caller {
+        token_metrics(state, arrival, head, (caller, record));
         if reached_a_subscription(caller) {
             metrics.usage_record(record.source, record.end);
             if let Some(log) = &state.usage_log {
                 log.write(line::line(arrival, caller, record, duration));
             }
         }
-        token_metrics(state, arrival, head, (caller, record));
     }
+    // Last: whoever has seen the request counted can rely on its other figures.
+    metrics.timings((&api, operation), duration, overhead, record.first_token);
+    metrics.request(&api, operation, record.status);
     log(arrival, record, (&api, operation), duration);
 }
 
