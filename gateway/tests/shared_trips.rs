@@ -174,7 +174,10 @@ async fn when_its_time_is_over_each_replica_probes_once_and_closes() {
         (regions == ["b0", "b0"]).then_some(())
     });
     for gateway in gateways {
-        assert_eq!(backend(gateway, 0)["state"], "closed");
+        // What is recorded of an answer is seen a little after it.
+        wait_until("the breaker is closed", || {
+            (backend(gateway, 0)["state"] == "closed").then_some(())
+        });
     }
     let answered = world.backends[0].requests();
     println!("{} calls reached it, none refused", answered.len());
