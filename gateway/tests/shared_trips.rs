@@ -174,7 +174,10 @@ async fn when_its_time_is_over_each_replica_probes_once_and_closes() {
         (regions == ["b0", "b0"]).then_some(())
     });
     for gateway in gateways {
-        assert_eq!(backend(gateway, 0)["state"], "closed");
+        // What is recorded of an answer is seen a little after it.
+        wait_until("the breaker is closed", || {
+            (backend(gateway, 0)["state"] == "closed").then_some(())
+        });
     }
     let answered = world.backends[0].requests();
     println!("{} calls reached it, none refused", answered.len());
@@ -303,6 +306,25 @@ async fn a_reload_follows_the_new_redis_and_leaves_the_old_one() {
         let clients = first.ask(&["client", "list"]);
         (clients.lines().count() == 1).then_some(())
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_our_keys_and_channel_will_do_and_without_the_channel_what_is_kept_is_read() {
+    for channel in ["&{tollgate}:*", "resetchannels"] {
+        let (world, server) = (World::start().await, Server::start());
+        let user = ["acl", "setuser", "toll", "on", ">pass", "resetchannels"];
+        let user = [&user[..], &["~{tollgate}:*", channel, "+@all"]].concat();
+        assert_eq!(server.ask(&user), "OK");
+        let url = server.url().replace("//", "//toll:pass@");
+        let text = world.config(&url);
+        let (one, other) = (Gateway::start(&text), Gateway::start(&text));
+        world.backends[0].set(Behaviour::throttled(50).times(1));
+        assert_eq!(region(&one), "b1");
+        hears(&other, 0);
+        let is_told = !one.log().contains("trips aren't shared");
+        assert_eq!(is_told, channel != "resetchannels");
+        up(&one, true);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
