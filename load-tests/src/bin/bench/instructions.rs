@@ -129,7 +129,7 @@ mod tests {
     fn more_than_the_tolerance_above_what_is_known_is_too_many() {
         let known: Known =
             toml::from_str("tolerance = 0.1\n[instructions]\n\"a\" = 1000\n").unwrap();
-        assert!(tell(&known, "a", 1100));
+        assert!(tell(&known, "a", 1099));
         assert!(!tell(&known, "a", 1101));
         assert!(tell(&known, "a", 10));
         assert!(tell(&known, "new", 10));
