@@ -18,7 +18,7 @@ check: ## form and lints only
 	cargo clippy --workspace --all-targets -- -D warnings
 
 bench: ## counting tokens and deciding limits; then CPU time, latency and memory beside others (BENCH=--quick)
-	cargo bench -p filters --bench tokens --bench limit
+	cargo bench -p filters --bench tokens --bench limit --bench balance
 	cargo bench -p gateway --bench limits
 	cargo run --release --bin bench -- $(BENCH)
 
