@@ -81,7 +81,7 @@ impl ServeHttp for Admin {
         let head = session.req_header();
         if head.uri.path() == purge::PATH {
             return match head.method {
-                Method::POST => purge::purge(&self.0.caches, head.uri.query().unwrap_or("")),
+                Method::POST => purge::purge(&self.0, head.uri.query().unwrap_or("")).await,
                 _ => answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST\n".into()),
             };
         }

@@ -49,6 +49,9 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigArgument,
+        /// Also asks Redis whether it answers, and whether it can hold a semantic cache.
+        #[arg(long)]
+        connect: bool,
     },
     /// Makes subscription keys.
     Key {
@@ -95,12 +98,17 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Run { config, log_format } => run::run(&config.config, log_format),
-        Command::Check { config } => print(|out| {
+        Command::Check { config, connect } => print(|out| {
             let system = System::at(clock::unix_seconds());
-            let outcome = check::check(&config.config, &system, out, &mut io::stderr())?;
+            let asks = match connect {
+                true => check::Asks::Redis,
+                false => check::Asks::Nobody,
+            };
+            let outcome = check::check(&config.config, &system, asks, (out, &mut io::stderr()))?;
             Ok(match outcome {
                 check::Outcome::Well => ExitCode::SUCCESS,
                 check::Outcome::Wrong => ExitCode::from(EXIT_WRONG_INPUT),
+                check::Outcome::Silent => ExitCode::FAILURE,
             })
         }),
         Command::Key {

@@ -115,6 +115,11 @@ impl Limits {
             .map_err(|error| format!("redis: the URL can't be used: {}", error.why()))
     }
 
+    /// Where what talks to Redis runs; none before there was one to talk to.
+    pub fn runtime(&self) -> Option<Handle> {
+        self.connected.lock().runtime.clone()
+    }
+
     /// Where counters live now.
     pub fn store(&self) -> Arc<Store> {
         self.store.load_full()

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::cache::shared::engine;
 use crate::clock;
 use crate::config::plan::Plan;
 use crate::config::secret::System;
@@ -58,6 +59,10 @@ pub async fn reload(state: &Arc<State>) {
             .await
             .unwrap_or_else(|_| Err("the loader stopped unexpectedly".into())),
     };
+    let loaded = match loaded {
+        Ok(plan) => has_engine(&plan).await.map(|()| plan),
+        Err(errors) => Err(errors),
+    };
     let failure = match loaded.and_then(|plan| take(state, plan)) {
         Ok(()) => None,
         Err(errors) => {
@@ -71,8 +76,20 @@ pub async fn reload(state: &Arc<State>) {
     *state.last_reload.0.lock() = Some(Outcome { at, failure });
 }
 
+/// As `run` does.
+async fn has_engine(plan: &Plan) -> Result<(), String> {
+    match engine::of(plan).await {
+        Some(engine) if engine.is_refused() => {
+            Err(format!("[[semantic-cache]] in [redis]: {engine}"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn take(state: &Arc<State>, plan: Plan) -> Result<(), String> {
     state.limits.follow(&plan)?;
+    let runtime = state.limits.runtime();
+    state.caches.connect(&plan, runtime.as_ref())?;
     let former = state.plan.load_full();
     for key in needs_restart(&former, &plan) {
         tracing::warn!(key, "changed in the file, but only a restart takes it");

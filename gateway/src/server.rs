@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin;
+use crate::cache::shared::engine;
 use crate::clock;
 use crate::config::plan::{self, Plan, ServerTls};
 use crate::metrics::Metrics;
@@ -40,6 +41,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// A start waits this long for the trips that other replicas have told.
 const TRIPS_WAIT: Duration = Duration::from_secs(1);
+/// A start waits this long for the answers that replicas share.
+const CACHE_WAIT: Duration = Duration::from_secs(1);
 /// How often a listener that isn't bound yet is tried.
 const BIND_POLL: Duration = Duration::from_millis(5);
 /// How often a draining process looks whether it is done.
@@ -69,6 +72,7 @@ impl std::error::Error for StartError {}
 /// When a listener can't be bound or a certificate can't be used.
 pub fn run(plan: Plan) -> Result<(), StartError> {
     bindable(&plan.server)?;
+    has_engine(&plan)?;
     let tls = tls_listeners(plan.server.tls.as_ref())?;
     let metrics = Metrics::new().map_err(|error| StartError(error.to_string()))?;
     let names = plan.backends.iter().map(|backend| backend.name.as_ref());
@@ -188,6 +192,20 @@ fn bindable(settings: &plan::Server) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Without the query engine every look-up would be an error. A Redis that isn't there yet may have one.
+fn has_engine(plan: &Plan) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| StartError(format!("no runtime: {error}")))?;
+    match runtime.block_on(engine::of(plan)) {
+        Some(engine) if engine.is_refused() => Err(StartError(format!(
+            "[[semantic-cache]] in [redis]: {engine}"
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Where callers come in.
 fn listeners(settings: &plan::Server) -> impl Iterator<Item = &SocketAddr> {
     let tls = settings.tls.iter().flat_map(|tls| tls.listen.iter());
@@ -271,6 +289,12 @@ impl BackgroundService for Background {
         }
         trips::follow(state);
         state.limits.start().await;
+        let connected = state.caches.wait_until_connected();
+        if tokio::time::timeout(CACHE_WAIT, connected).await.is_err() {
+            tracing::warn!(
+                "redis: no answer yet; the semantic cache goes without it until there is one"
+            );
+        }
         trips::wait_until_read(state, TRIPS_WAIT).await;
         wait_until_bound(&state.plan.load().server).await;
         state.ready.store(true, Ordering::Relaxed);

@@ -71,8 +71,12 @@ impl State {
         let usage_log = plan.usage_log.as_ref().map(UsageLog::start).transpose();
         let usage_log =
             usage_log.map_err(|error| format!("no thread for the usage log: {error}"))?;
+        let limits = Limits::new(&plan, replica)?;
+        let caches = Caches::default();
+        caches.connect(&plan, limits.runtime().as_ref())?;
         Ok(State {
-            limits: Limits::new(&plan, replica)?,
+            limits,
+            caches,
             peers: Peers::new(&plan),
             plan: ArcSwap::from_pointee(plan),
             bodies,
@@ -80,7 +84,6 @@ impl State {
             health: Health::default(),
             trips: Trips::default(),
             holders: Holders::default(),
-            caches: Caches::default(),
             usage_log,
             metrics,
             draining: AtomicBool::new(false),

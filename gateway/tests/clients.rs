@@ -16,6 +16,7 @@ use std::process::Command;
 use load_tests::simulator::behaviour::Content;
 use load_tests::simulator::{Behaviour, Handle, Options, Simulator};
 use support::gateway::Gateway;
+use support::installed;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_client_works_with_an_azure_openai_backend() {
@@ -80,17 +81,8 @@ fn python(gateway: &Gateway) {
 
 /// An interpreter that has the client.
 fn python_client() -> PathBuf {
-    let environment = installed("python", &["requirements.txt"], |folder| {
-        run(Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(folder));
-        let install = "-m pip install --quiet --disable-pip-version-check --retries 3 -r";
-        let requirements = cases("python").join("requirements.txt");
-        run(Command::new(folder.join("bin/python"))
-            .args(install.split(' '))
-            .arg(requirements));
-    });
-    environment.join("bin/python")
+    let requirements = fs::read_to_string(cases("python").join("requirements.txt")).unwrap();
+    installed::python("python", &requirements).join("bin/python")
 }
 
 fn node(gateway: &Gateway) {
@@ -117,12 +109,13 @@ fn node_client() -> PathBuf {
         "clients.mjs",
         "backoff.mjs",
     ];
-    installed("node", &files, |folder| {
-        for file in files {
-            fs::copy(cases("node").join(file), folder.join(file)).unwrap();
+    let texts = files.map(|file| fs::read_to_string(cases("node").join(file)).unwrap());
+    installed::installed("node", &texts.concat(), |folder| {
+        for (file, text) in files.iter().zip(&texts) {
+            fs::write(folder.join(file), text).unwrap();
         }
         let arguments = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
-        run(Command::new("npm").args(arguments).current_dir(folder));
+        installed::run(Command::new("npm").args(arguments).current_dir(folder));
     })
 }
 
@@ -152,40 +145,6 @@ fn cases(language: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/clients")
         .join(language)
-}
-
-/// The folder that a client is installed in. Installs it anew unless these files are those that it was installed by.
-fn installed(language: &str, files: &[&str], install: impl FnOnce(&Path)) -> PathBuf {
-    let clients = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
-    fs::create_dir_all(&clients).unwrap();
-    // Tests run at once, as threads or as processes; the lock ends with the file, at the end of this function.
-    let lock = fs::File::create(clients.join(format!("{language}.lock"))).unwrap();
-    lock.lock().unwrap();
-    let folder = clients.join(language);
-    let wanted: String = files
-        .iter()
-        .map(|file| fs::read_to_string(cases(language).join(file)).unwrap())
-        .collect();
-    let stamp = folder.join("installed-by");
-    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
-        return folder;
-    }
-    fs::create_dir_all(&folder).unwrap();
-    install(&folder);
-    fs::write(stamp, wanted).unwrap();
-    folder
-}
-
-fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "a client can't be installed, so it can't be tried: {command:?}\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 async fn simulator() -> Handle {

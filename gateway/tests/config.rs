@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gateway::command::check::{Outcome, check_source};
+use gateway::command::check::{Asks, Outcome, check_source};
 use gateway::config::file::known_keys;
 use gateway::config::plan::Plan;
 use gateway::config::secret::Environment;
@@ -332,7 +332,8 @@ fn a_pool_is_chosen_from_in_the_order_of_its_priorities() {
 fn check_prints_a_summary_or_every_mistake_and_no_secret() {
     let run = |source: &Source| {
         let (mut out, mut errors) = (Vec::new(), Vec::new());
-        let outcome = check_source(source, &Examples, &mut out, &mut errors).unwrap();
+        let outcome =
+            check_source(source, &Examples, Asks::Nobody, (&mut out, &mut errors)).unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (outcome, text(out), text(errors))
     };
@@ -354,7 +355,7 @@ fn check_prints_a_summary_or_every_mistake_and_no_secret() {
         "    no circuit breaker\n",
         "gold-per-subscription: 2000 tokens a minute, 1000000 a month, by subscription.id\n    \
          when product.id == \"gold\"\n    holds the prompt's estimate\n",
-        "answers: answers are kept for 10m in this process, up to 100000\n    when request.model == \"gpt-4o\"\n    \
+        "answers: answers are kept for 10m in Redis, for all replicas\n    when request.model == \"gpt-4o\"\n    \
          embeddings: ",
         " by backend embeddings\n    kept apart by subscription.id\n",
         "redis: limits are shared, waiting for it up to 50ms\n",

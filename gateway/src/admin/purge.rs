@@ -9,37 +9,40 @@ use filters::route;
 use http::{Response, StatusCode};
 
 use super::{JSON, TEXT, answer};
-use crate::cache::Caches;
 use crate::cache::kept::Chosen;
+use crate::state::State;
 
 pub(super) const PATH: &str = "/cache/purge";
 
 /// Purges what the query names, and says how many answers that were.
-pub(super) fn purge(caches: &Caches, query: &str) -> Response<Vec<u8>> {
-    let purged = match one(query) {
-        Some(("id", id)) => u128::from_str_radix(&id, 16)
-            .map(|id| caches.purge(&Chosen::Id(id)))
-            .ok(),
-        Some(("subscription", name)) => {
-            Some(caches.purge(&Chosen::Subscription(name.into_owned())))
-        }
-        Some(("policy", name)) => match caches.purge_policy(&name) {
-            Some(purged) => Some(purged),
-            None => return answer(StatusCode::NOT_FOUND, TEXT, "no such policy\n".into()),
-        },
-        Some(_) | None => None,
+pub(super) async fn purge(state: &State, query: &str) -> Response<Vec<u8>> {
+    let Some(chosen) = chosen(query) else {
+        let expected =
+            "expected ?id=ID (x-tollgate-cache-id), ?subscription=NAME or ?policy=NAME\n";
+        return answer(StatusCode::BAD_REQUEST, TEXT, expected.into());
     };
-    match purged {
-        Some(purged) => {
+    let plan = state.plan.load_full();
+    match state.caches.purge(&plan, &chosen).await {
+        Ok(Some(purged)) => {
             tracing::info!(purged, "kept answers purged");
             let body = serde_json::json!({ "purged": purged });
             answer(StatusCode::OK, JSON, body.to_string())
         }
-        None => {
-            let expected =
-                "expected ?id=ID (x-tollgate-cache-id), ?subscription=NAME or ?policy=NAME\n";
-            answer(StatusCode::BAD_REQUEST, TEXT, expected.into())
+        Ok(None) => answer(StatusCode::NOT_FOUND, TEXT, "no such policy\n".into()),
+        Err(_) => {
+            let text =
+                "Redis couldn't be asked to the end; what it keeps may still be there. Try again\n";
+            answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, text.into())
         }
+    }
+}
+
+fn chosen(query: &str) -> Option<Chosen> {
+    match one(query)? {
+        ("id", id) => u128::from_str_radix(&id, 16).ok().map(Chosen::Id),
+        ("subscription", name) => Some(Chosen::Subscription(name.into_owned())),
+        ("policy", name) => Some(Chosen::Policy(name.into_owned())),
+        _ => None,
     }
 }
 

@@ -10,11 +10,12 @@ use filters::cache::exact::Digest;
 use filters::cache::guard::{self, Verdict};
 use filters::cache::index::{Index, Item, Limits};
 use filters::cache::prompt::Prompt;
-use filters::cache::score::{Threshold, Vector};
+use filters::cache::score::Vector;
 use filters::time::Time;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
-use super::kept::{Chosen, Kept};
+use super::dimensions::Dimensions;
+use super::kept::{Found, Kept, Sought};
 
 /// What one policy's answers and vectors may take, whatever `max-entries` says. Bytes.
 const MAX_BYTES: usize = 1 << 30;
@@ -25,37 +26,29 @@ const MANY_ENTRIES: usize = 2_000;
 /// The store.
 #[derive(Debug)]
 pub struct Local {
-    index: RwLock<Index<Arc<Kept>>>,
-    dimensions: Mutex<Option<Dimensions>>,
+    index: RwLock<Index<Held>>,
+    dimensions: Dimensions,
 }
 
-/// How long the vectors are, for as long as there are any.
-#[derive(Debug, Clone, Copy)]
-struct Dimensions {
-    count: usize,
-    until: Time,
+/// An answer, whose it is, and until when.
+#[derive(Debug)]
+struct Held {
+    kept: Arc<Kept>,
+    subscription: String,
+    expires_at: Time,
 }
 
-/// An answer, and how far its question lay from the one that was asked.
-#[derive(Debug, Clone)]
-pub struct Found {
-    /// The answer.
-    pub kept: Arc<Kept>,
-    /// 0 for an exact repeat.
-    pub distance: f32,
-}
-
-/// What is looked for by nearness.
-#[derive(Debug, Clone)]
-pub struct Sought {
-    /// Only there.
-    pub partition: Digest,
-    /// Near this.
-    pub vector: Vector,
-    /// So near.
-    pub threshold: Threshold,
-    /// And, by the guard's word, meaning the same as this.
-    pub question: String,
+/// Which answers go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone<'a> {
+    /// The one of this id.
+    Id(u128),
+    /// Those that this subscription's calls brought.
+    Subscription(&'a str),
+    /// Those that are over by then.
+    Expired(Time),
+    /// All.
+    All,
 }
 
 impl Local {
@@ -63,7 +56,7 @@ impl Local {
     pub fn new(max_entries: usize) -> Self {
         Local {
             index: RwLock::new(Index::new(limits(max_entries))),
-            dimensions: Mutex::default(),
+            dimensions: Dimensions::default(),
         }
     }
 
@@ -86,9 +79,9 @@ impl Local {
     /// The answer to an exact repeat.
     pub fn find_exact(&self, now: Time, exact: &Digest) -> Option<Found> {
         let index = self.index.read();
-        let (_, kept) = index.find_exact(now, exact)?;
+        let (_, held) = index.find_exact(now, exact)?;
         Some(Found {
-            kept: kept.clone(),
+            kept: held.kept.clone(),
             distance: 0.0,
         })
     }
@@ -98,7 +91,7 @@ impl Local {
         let index = self.index.read();
         let near = index.nearest(now, &sought.partition, &sought.vector, sought.threshold);
         near.into_iter().find_map(|near| {
-            let kept = index.get(now, near.id)?;
+            let kept = &index.get(now, near.id)?.kept;
             let verdict = guard::compare(&kept.entry.question, &sought.question);
             (verdict == Verdict::Match).then(|| Found {
                 kept: kept.clone(),
@@ -109,37 +102,41 @@ impl Local {
 
     /// Whether vectors of so many dimensions can be compared with those that are kept.
     pub fn compares(&self, now: Time, dimensions: usize) -> bool {
-        let known = *self.dimensions.lock();
-        known.is_none_or(|known| known.until <= now || known.count == dimensions)
+        self.dimensions.compare(now, dimensions)
     }
 
-    /// Keeps an answer. Without a vector only an exact repeat finds it.
-    pub fn keep(&self, now: Time, prompt: &Prompt, vector: Option<Vector>, kept: Kept) {
-        let expires_at = kept.expires_at;
+    /// Keeps an answer until then. Without a vector only an exact repeat finds it.
+    pub fn keep(
+        &self,
+        (now, expires_at): (Time, Time),
+        (prompt, vector): (&Prompt, Option<Vector>),
+        (kept, subscription): (Kept, String),
+    ) {
         let vector = vector.filter(|vector| self.compares(now, vector.values().len()));
         if let Some(vector) = &vector {
-            *self.dimensions.lock() = Some(Dimensions {
-                count: vector.values().len(),
-                until: expires_at,
-            });
+            self.dimensions.learn(vector.values().len(), expires_at);
         }
         let item = Item {
             partition: prompt.partition,
             exact: prompt.exact,
             vector,
             expires_at,
-            bytes: kept.bytes(),
-            value: Arc::new(kept),
+            bytes: bytes(&kept) + subscription.len(),
+            value: Held {
+                kept: Arc::new(kept),
+                subscription,
+                expires_at,
+            },
         };
         self.index.write().insert(now, item);
     }
 
     /// Takes answers out; how many there were.
-    pub fn purge(&self, chosen: &Chosen) -> usize {
+    pub fn purge(&self, gone: Gone<'_>) -> usize {
         let mut index = self.index.write();
-        let purged = index.retain(|kept| !chosen.names(kept));
+        let purged = index.retain(|held| !gone.names(held));
         if index.is_empty() {
-            *self.dimensions.lock() = None;
+            self.dimensions.forget();
         }
         purged
     }
@@ -148,6 +145,22 @@ impl Local {
     pub fn resize(&self, max_entries: usize) {
         self.index.write().resize(limits(max_entries));
     }
+}
+
+impl Gone<'_> {
+    fn names(self, held: &Held) -> bool {
+        match self {
+            Gone::Id(id) => held.kept.id == id,
+            Gone::Subscription(name) => held.subscription == name,
+            Gone::Expired(now) => held.expires_at <= now,
+            Gone::All => true,
+        }
+    }
+}
+
+/// What an answer takes in memory, beside its vector and the tables around it.
+fn bytes(kept: &Kept) -> usize {
+    size_of::<Held>() + size_of::<Kept>() + kept.entry.question.len() + kept.entry.body.len()
 }
 
 /// When an answer that is kept now is over.
@@ -169,6 +182,7 @@ mod tests {
     use bytes::Bytes;
     use filters::cache::entry::Entry;
     use filters::cache::prompt::{Scope, SystemMessages, read};
+    use filters::cache::score::Threshold;
     use filters::route::Shape;
 
     use super::*;
@@ -200,16 +214,18 @@ mod tests {
     fn keep(store: &Local, now: Time, question: &str, vector: &[f32], id: u128) {
         let kept = Kept {
             id,
-            subscription: "team-a".into(),
             entry: Entry {
                 shape: Shape::Completions,
                 question: question.into(),
                 body: Bytes::from_static(b"{}"),
             },
-            usage: None,
-            expires_at: expiry(now, LIFE),
+            tokens: 0,
         };
-        store.keep(now, &prompt(question, "team-a"), Vector::new(vector), kept);
+        store.keep(
+            (now, expiry(now, LIFE)),
+            (&prompt(question, "team-a"), Vector::new(vector)),
+            (kept, "team-a".into()),
+        );
     }
 
     fn near(store: &Local, now: Time, question: &str, caller: &str) -> Option<u128> {
@@ -253,11 +269,11 @@ mod tests {
         for (id, question) in [(1, "one"), (2, "two"), (3, "three")] {
             keep(&store, at(id), question, &[1.0, 0.0], u128::from(id));
         }
-        assert_eq!(store.purge(&Chosen::Id(2)), 1);
-        assert_eq!(store.purge(&Chosen::Subscription("team-b".into())), 0);
-        assert_eq!(store.purge(&Chosen::Expired(at(11))), 1);
+        assert_eq!(store.purge(Gone::Id(2)), 1);
+        assert_eq!(store.purge(Gone::Subscription("team-b")), 0);
+        assert_eq!(store.purge(Gone::Expired(at(11))), 1);
         assert_eq!(near(&store, at(3), "three", "team-a"), Some(3));
-        assert_eq!(store.purge(&Chosen::All), 1);
+        assert_eq!(store.purge(Gone::All), 1);
         assert!(store.compares(at(3), 7));
     }
 

@@ -1,7 +1,8 @@
 //! `tollgate check`: loads the configuration exactly as `run` does and says what would run, or every mistake.
 //!
-//! Binds no port and calls nobody. The summary names URLs and kinds of credentials, never a secret.
+//! Binds no port, and calls nobody unless told to (`--connect`). The summary names URLs and kinds of credentials, never a secret.
 
+mod connect;
 mod policy;
 mod upstream;
 
@@ -19,17 +20,28 @@ pub enum Outcome {
     Well,
     /// `run` would refuse it: 2.
     Wrong,
+    /// `run` would take it, but what it names doesn't answer: 1.
+    Silent,
+}
+
+/// Who is asked beside the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// Nobody.
+    Nobody,
+    /// Redis.
+    Redis,
 }
 
 /// Checks the file at `path` (`-`: standard input). The summary goes to `out`, mistakes go to `errors`.
 pub fn check(
     path: &str,
     environment: &dyn Environment,
-    out: &mut dyn Write,
-    errors: &mut dyn Write,
+    asks: Asks,
+    (out, errors): (&mut dyn Write, &mut dyn Write),
 ) -> io::Result<Outcome> {
     match Source::read(path) {
-        Ok(source) => check_source(&source, environment, out, errors),
+        Ok(source) => check_source(&source, environment, asks, (out, errors)),
         Err(unreadable) => {
             writeln!(errors, "{unreadable}")?;
             Ok(Outcome::Wrong)
@@ -41,8 +53,8 @@ pub fn check(
 pub fn check_source(
     source: &Source,
     environment: &dyn Environment,
-    out: &mut dyn Write,
-    errors: &mut dyn Write,
+    asks: Asks,
+    (out, errors): (&mut dyn Write, &mut dyn Write),
 ) -> io::Result<Outcome> {
     let plan = match load(source, environment) {
         Ok(plan) => plan,
@@ -55,8 +67,12 @@ pub fn check_source(
     for line in plan.refusals() {
         writeln!(errors, "loads, but `run` would refuse: {line}")?;
     }
+    let answered = match asks {
+        Asks::Nobody => Outcome::Well,
+        Asks::Redis => connect::redis(&plan, out, errors)?,
+    };
     Ok(if plan.pending.is_empty() {
-        Outcome::Well
+        answered
     } else {
         Outcome::Wrong
     })

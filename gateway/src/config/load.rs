@@ -67,7 +67,7 @@ pub(super) fn plan(
     let redis = records::redis(&loader);
     let token_limits = limit::token_limits(&loader);
     let token_metrics = policy::token_metrics(&loader);
-    let semantic_caches = cache::semantic_caches(&loader, &backends);
+    let semantic_caches = cache::semantic_caches(&loader, &backends, redis.as_ref());
     let usage_log = records::usage_log(&loader);
     let prices = records::prices(&loader);
     policy::check_pending(&loader);

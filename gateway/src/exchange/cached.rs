@@ -14,7 +14,7 @@ use super::attempts::Attempts;
 use super::embedding::{self, Embedded};
 use super::{Exchange, Served, Understood, gone};
 use crate::cache::flights::{Flight, Place};
-use crate::cache::local::{Found, Sought};
+use crate::cache::kept::{Found, Sought, StoreError};
 use crate::clock;
 use crate::config::plan::cache::{Mode, SemanticCache};
 use crate::context::{CacheLookup, CacheResult, End, Record};
@@ -178,16 +178,20 @@ async fn look_up(
     let mut looked = Looked {
         policy: question.policy.clone(),
         result: CacheResult::Miss,
-        found: find_exact(&question).await,
+        found: None,
         keeping: None,
         embedded: None,
     };
+    let mut is_there = looked.exact(&question).await;
     let mut flight = None;
     if looked.found.is_none() && question.policy.mode == Mode::Serve {
         flight = enter(state, &question).await;
-        looked.found = find_exact(&question).await;
+        if is_there {
+            is_there = looked.exact(&question).await;
+        }
     }
-    if looked.found.is_none() {
+    // Where answers can't be found, an embedding would be made for nothing.
+    if looked.found.is_none() && is_there {
         near(state, connector, schema, &question, &mut looked).await;
     }
     match (&looked.found, question.policy.mode) {
@@ -203,11 +207,20 @@ async fn look_up(
     looked
 }
 
-async fn find_exact(question: &Question) -> Option<Found> {
-    let exact = question.prompt.exact;
-    let find =
-        move |store: &crate::cache::local::Local| store.find_exact(clock::now().time(), &exact);
-    question.store.with(find).await.flatten()
+impl Looked {
+    /// Looks for an exact repeat. Whether it is worth looking on.
+    async fn exact(&mut self, question: &Question) -> bool {
+        match question.store.find_exact(&question.prompt).await {
+            Ok(found) => {
+                self.found = found;
+                true
+            }
+            Err(error) => {
+                self.result = CacheResult::Error;
+                error == StoreError::Poisoned
+            }
+        }
+    }
 }
 
 /// The first place among those with the same prompt, or, when the first is over or late, none.
@@ -237,8 +250,7 @@ async fn near(
     let vector = embedded.embedding.as_ref();
     let vector = vector.map(|embedding| embedding.vector.clone());
     looked.embedded = Some(embedded);
-    let now = clock::now().time();
-    let Some(vector) = vector.filter(|v| question.store.compares(now, v.values().len())) else {
+    let Some(vector) = vector.filter(|v| question.store.compares(v.values().len())) else {
         looked.result = CacheResult::Error;
         return;
     };
@@ -248,6 +260,8 @@ async fn near(
         threshold: policy.threshold,
         question: text.clone(),
     };
-    let find = move |store: &crate::cache::local::Local| store.find_near(now, &sought);
-    looked.found = question.store.with(find).await.flatten();
+    match question.store.find_near(sought).await {
+        Ok(found) => looked.found = found,
+        Err(_) => looked.result = CacheResult::Error,
+    }
 }

@@ -18,7 +18,8 @@ use pingora::http::RequestHeader;
 
 pub use self::keeping::{Keeping, Made};
 
-use crate::cache::local::{Found, Local};
+use crate::cache::kept::Found;
+use crate::cache::store::Store;
 use crate::config::plan::Plan;
 use crate::config::plan::cache::{SemanticCache, VaryBy};
 use crate::context::{Admitted, CacheLookup, CacheResult, Caller};
@@ -69,7 +70,7 @@ pub struct Question {
     /// In which policy's answers.
     pub policy: Arc<SemanticCache>,
     /// Those.
-    pub store: Arc<Local>,
+    pub store: Store,
     /// By what.
     pub prompt: Prompt,
     /// The operation's shape.
@@ -133,7 +134,7 @@ pub fn lookup(policy: &SemanticCache, result: CacheResult) -> CacheLookup {
 /// A look-up that found this.
 pub fn lookup_of(policy: &SemanticCache, result: CacheResult, found: &Found) -> CacheLookup {
     let saved_tokens = match result {
-        CacheResult::Hit => found.kept.usage.map_or(0, |usage| usage.total),
+        CacheResult::Hit => found.kept.tokens,
         CacheResult::Miss | CacheResult::Skip | CacheResult::Error | CacheResult::WouldHit => 0,
     };
     CacheLookup {
@@ -197,11 +198,14 @@ async fn question(
     if call.facts.is_some_and(|facts| facts.choices > 1) {
         return Asked::Not(lookup(policy, CacheResult::Skip));
     }
+    let Some(store) = state.caches.store(policy) else {
+        return Asked::Not(lookup(policy, CacheResult::Error));
+    };
     match read(policy, call, values).await {
         Some(Ok(prompt)) if prompt.message_count <= policy.max_message_count => {
             Asked::Question(Box::new(Question {
                 policy: policy.clone(),
-                store: state.caches.store(policy),
+                store,
                 prompt,
                 shape: call.caller.shape,
                 subscription: subscription(call.caller).to_owned(),

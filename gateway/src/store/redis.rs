@@ -19,7 +19,7 @@
 //! was left as last known. What was used meanwhile is added when Redis is back.
 
 pub mod claim;
-mod connection;
+pub mod connection;
 pub mod health;
 mod holders;
 mod keeper;

@@ -1,6 +1,7 @@
 //! A redis-server of the test's own, on a free port, in its own folder.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -10,7 +11,26 @@ use tempfile::TempDir;
 pub struct Server {
     port: u16,
     folder: TempDir,
+    program: Program,
     process: Child,
+}
+
+/// What is run.
+pub struct Program {
+    /// A redis-server, or what takes its place.
+    pub path: PathBuf,
+    /// What is told to it beside its port.
+    pub options: Vec<String>,
+}
+
+impl Program {
+    /// That of the machine.
+    fn installed(options: &[&str]) -> Self {
+        Program {
+            path: "redis-server".into(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+        }
+    }
 }
 
 impl Server {
@@ -20,18 +40,24 @@ impl Server {
     }
 
     /// Starts one that can join a cluster.
-    fn node() -> Self {
+    pub fn node() -> Self {
         let bus = free_port().to_string();
         Self::with(&["--cluster-enabled", "yes", "--cluster-port", &bus])
     }
 
     fn with(options: &[&str]) -> Self {
+        Self::run(Program::installed(options))
+    }
+
+    /// Starts this one and waits until it answers.
+    pub fn run(program: Program) -> Self {
         let port = free_port();
         let folder = TempDir::new().unwrap();
-        let process = run(port, &folder, options);
+        let process = run(port, &folder, &program);
         let server = Server {
             port,
             folder,
+            program,
             process,
         };
         server.wait();
@@ -50,7 +76,7 @@ impl Server {
 
     /// Starts it again, empty: data and scripts are lost.
     pub fn restart(&mut self) {
-        self.process = run(self.port, &self.folder, &[]);
+        self.process = run(self.port, &self.folder, &self.program);
         self.wait();
     }
 
@@ -108,11 +134,11 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn run(port: u16, folder: &TempDir, options: &[&str]) -> Child {
-    Command::new("redis-server")
+fn run(port: u16, folder: &TempDir, program: &Program) -> Child {
+    Command::new(&program.path)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no"])
-        .args(options)
+        .args(&program.options)
         .current_dir(folder.path())
         .stdout(Stdio::null())
         .spawn()

@@ -21,6 +21,7 @@ pub mod curl;
 pub mod gateway;
 pub mod http;
 pub mod http2;
+pub mod installed;
 pub mod load;
 pub mod metrics;
 pub mod plain;

@@ -49,9 +49,13 @@ pub fn cache_lines(cache: &SemanticCache) -> Vec<String> {
         cache::Mode::Observe => "; observes only",
     };
     let duration = write_duration(cache.duration);
+    let place = match cache.keeps {
+        cache::Keeps::Process => format!("in this process, up to {}", cache.max_entries),
+        cache::Keeps::Redis => "in Redis, for all replicas".to_owned(),
+    };
     let kept = format!(
-        "{}: answers are kept for {duration} in this process, up to {}{mode}",
-        cache.name, cache.max_entries
+        "{}: answers are kept for {duration} {place}{mode}",
+        cache.name
     );
     let when = cache.when.as_ref();
     let when = when.map(|when| format!("when {}", when.source()));

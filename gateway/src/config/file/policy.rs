@@ -113,10 +113,21 @@ pub struct SemanticCache {
     pub max_message_count: Option<Located<u64>>,
     /// How long an answer is kept.
     pub duration: Option<Located<Duration>>,
+    /// Where they are kept; `None`: in Redis where there is one.
+    pub store: Option<Located<Store>>,
     /// Answers.
     pub max_entries: Option<Located<u64>>,
     /// Whether it answers.
     pub mode: Option<Located<Mode>>,
+}
+
+/// Where answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// `"process"`
+    Process,
+    /// `"redis"`
+    Redis,
 }
 
 /// `[[budget]]`
@@ -243,12 +254,15 @@ fn semantic_cache(table: Table<'_, '_>) -> SemanticCache {
         ignores_system_messages: table.field("ignore-system-messages").flag(),
         max_message_count: table.field("max-message-count").integer(MESSAGES),
         duration: table.field("duration").duration(CACHED),
+        store: table.field("store").choice(&STORES),
         max_entries: table.field("max-entries").integer(ENTRIES),
         mode: mode(&table, "serve"),
     };
     table.finish();
     cache
 }
+
+const STORES: [(&str, Store); 2] = [("redis", Store::Redis), ("process", Store::Process)];
 
 fn embeddings_backend(field: &Field<'_, '_, '_>) -> Option<Located<String>> {
     let table = field.table()?;

@@ -10,7 +10,8 @@ use filters::limit::reservation;
 use super::super::error::Located;
 use super::super::file::policy as written;
 use super::super::plan::Backend;
-use super::super::plan::cache::{Mode, SemanticCache, VaryBy};
+use super::super::plan::Redis;
+use super::super::plan::cache::{Keeps, Mode, SemanticCache, VaryBy};
 use super::names::{is_known, report_duplicates};
 use super::{Loader, or, policy};
 
@@ -18,13 +19,17 @@ use super::{Loader, or, policy};
 pub(super) fn semantic_caches(
     loader: &Loader<'_>,
     backends: &[Arc<Backend>],
+    redis: Option<&Redis>,
 ) -> Vec<Arc<SemanticCache>> {
     let files = &loader.file.policies.semantic_caches;
     let names = files.iter().filter_map(|cache| cache.name.as_ref());
     report_duplicates(loader.findings, "semantic cache", names);
     let caches = files.iter();
     caches
-        .filter_map(|file| semantic_cache(loader, file, backends))
+        .filter_map(|file| {
+            let keeps = keeps(loader, file, redis);
+            semantic_cache(loader, file, backends, keeps)
+        })
         .map(Arc::new)
         .collect()
 }
@@ -33,6 +38,7 @@ fn semantic_cache(
     loader: &Loader<'_>,
     file: &written::SemanticCache,
     backends: &[Arc<Backend>],
+    keeps: Keeps,
 ) -> Option<SemanticCache> {
     let when = loader.condition(file.when.as_ref());
     let vary_by = vary_by(loader, file.vary_by.as_ref());
@@ -57,9 +63,32 @@ fn semantic_cache(
         system,
         max_message_count: number(&file.max_message_count, MAX_MESSAGE_COUNT),
         duration: or(file.duration.as_ref(), DURATION),
+        keeps,
         max_entries: number(&file.max_entries, MAX_ENTRIES),
         mode,
     })
+}
+
+/// In Redis, where there is one and the file doesn't say otherwise.
+fn keeps(loader: &Loader<'_>, file: &written::SemanticCache, redis: Option<&Redis>) -> Keeps {
+    let place = file
+        .store
+        .as_ref()
+        .map_or(&file.place, |store| &store.place);
+    let told = file.store.as_ref().map(|store| store.value);
+    match (told, &loader.file.redis) {
+        (Some(written::Store::Process), _) | (None, None) => return Keeps::Process,
+        (Some(written::Store::Redis), None) => {
+            let message = "found \"redis\", and there is no [redis]; expected [redis] with a url, or store = \"process\"";
+            loader.findings.error(place, message);
+        }
+        (Some(written::Store::Redis) | None, Some(_)) => {}
+    }
+    if redis.is_some_and(Redis::is_cluster) {
+        let message = "in a Redis Cluster the query engine sees the keys of one node only, so answers can't be kept there; expected [redis] with a url of one server, or store = \"process\"";
+        loader.findings.error(place, message);
+    }
+    Keeps::Redis
 }
 
 fn vary_by(loader: &Loader<'_>, written: Option<&Vec<Located<String>>>) -> VaryBy {

@@ -28,7 +28,9 @@ pub struct SemanticCache {
     pub max_message_count: usize,
     /// How long an answer is kept.
     pub duration: Duration,
-    /// How many are kept.
+    /// Where.
+    pub keeps: Keeps,
+    /// How many are kept in this process.
     pub max_entries: usize,
     /// Whether it answers.
     pub mode: Mode,
@@ -41,6 +43,15 @@ pub enum VaryBy {
     Subscription,
     /// By these values; by none: all callers share.
     Values(Vec<Expression>),
+}
+
+/// Where answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// In each process its own.
+    Process,
+    /// In Redis, for all replicas.
+    Redis,
 }
 
 /// Whether a cache answers.

@@ -18,6 +18,14 @@ pub struct Redis {
     pub timeout: Duration,
 }
 
+impl Redis {
+    /// Whether the URL is that of a cluster.
+    pub fn is_cluster(&self) -> bool {
+        let url = self.url.expose();
+        url.starts_with("redis-cluster://") || url.starts_with("rediss-cluster://")
+    }
+}
+
 /// `[[token-limit]]`
 #[derive(Debug)]
 pub struct TokenLimit {

@@ -10,9 +10,8 @@ use filters::route::Shape;
 
 use super::Question;
 use crate::cache::flights::Flight;
-use crate::cache::kept::Kept;
-use crate::cache::local::expiry;
-use crate::clock;
+use crate::cache::kept::{Kept, Owner};
+use crate::cache::store::Kind;
 
 /// A longer answer is read on a thread of its own. Bytes.
 const INLINE_MAX_BYTES: usize = 64 << 10;
@@ -70,23 +69,16 @@ impl Keeping {
             vector,
             flight,
         } = waiting;
-        let store = question.store.clone();
-        match made.is_long() {
-            true => {
-                let read = move || (made.body(question.shape), question);
-                if let Ok((Some(body), question)) = tokio::task::spawn_blocking(read).await {
-                    store
-                        .with(move |store| put(store, *question, vector, body))
-                        .await;
-                }
-            }
-            false => {
-                if let Some(body) = made.body(question.shape) {
-                    store
-                        .with(move |store| put(store, *question, vector, body))
-                        .await;
-                }
-            }
+        let shape = question.shape;
+        let body = match made.is_long() {
+            true => tokio::task::spawn_blocking(move || made.body(shape))
+                .await
+                .ok()
+                .flatten(),
+            false => made.body(shape),
+        };
+        if let Some(body) = body {
+            put(*question, vector, body).await;
         }
         drop(flight);
     }
@@ -119,23 +111,28 @@ impl Made {
     }
 }
 
-fn put(
-    store: &crate::cache::local::Local,
-    question: Question,
-    vector: Option<Vector>,
-    body: Bytes,
-) {
-    let now = clock::now().time();
+/// A store that can't take it has said so in the log.
+async fn put(question: Question, vector: Option<Vector>, body: Bytes) {
+    let usage = answer::read_body(question.shape, &body).usage;
     let kept = Kept {
         id: question.id,
-        subscription: question.subscription,
-        usage: answer::read_body(question.shape, &body).usage,
+        tokens: usage.map_or(0, |usage| usage.total),
         entry: Entry {
             shape: question.shape,
             question: question.prompt.question.clone().unwrap_or_default(),
             body,
         },
-        expires_at: expiry(now, question.policy.duration),
     };
-    store.keep(now, &question.prompt, vector, kept);
+    let kind = Kind {
+        prompt: &question.prompt,
+        vector,
+        owner: Owner {
+            policy: question.policy.name.clone(),
+            subscription: question.subscription,
+        },
+        duration: question.policy.duration,
+    };
+    if let Err(error) = question.store.keep(kept, kind).await {
+        tracing::debug!(?error, "an answer couldn't be kept");
+    }
 }

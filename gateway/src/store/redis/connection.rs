@@ -11,8 +11,8 @@ use std::time::Duration;
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::Builder;
-use fred::types::FromValue;
 use fred::types::config::{Config, ReconnectPolicy, UnresponsiveConfig};
+use fred::types::{FromValue, RespVersion};
 
 /// No call outlives this; a request's own wait is shorter.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -58,6 +58,9 @@ pub fn connect(url: &str) -> Result<Client, CallError> {
     let told = |error: fred::error::Error| CallError(error.to_string());
     let mut config = Config::from_url(url).map_err(told)?;
     config.fail_fast = true;
+    if wants_resp3(url) {
+        config.version = RespVersion::RESP3;
+    }
     let mut builder = Builder::from_config(config);
     builder
         .with_connection_config(|connection| {
@@ -82,6 +85,12 @@ pub fn connect(url: &str) -> Result<Client, CallError> {
     // Not awaited: the gateway serves without Redis too.
     client.connect();
     Ok(client)
+}
+
+/// As other clients take it: `redis://host:6379/0?protocol=3`.
+fn wants_resp3(url: &str) -> bool {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').any(|parameter| parameter == "protocol=3")
 }
 
 impl Script {
