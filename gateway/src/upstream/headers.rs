@@ -68,9 +68,19 @@ pub fn public_query(query: &str) -> Cow<'_, str> {
 }
 
 /// Whether a request's field goes upstream. The caller's credentials and cookies are for the gateway.
+///
+/// Some servers take `transfer_encoding` for `transfer-encoding`, so what stays behind does so in either spelling.
 pub fn goes_upstream(name: &HeaderName) -> bool {
-    !matches!(
-        name.as_str(),
+    let name = name.as_str();
+    match name.contains('_') {
+        true => !stays(&name.replace('_', "-")),
+        false => !stays(name),
+    }
+}
+
+fn stays(name: &str) -> bool {
+    matches!(
+        name,
         "connection"
             | "keep-alive"
             | "proxy-connection"
@@ -137,6 +147,24 @@ mod tests {
         assert_eq!(names, ["x-team"]);
         assert_eq!(public_query("a=1&api-key=s&b=2"), "a=1&b=2");
         assert_eq!(public_query("a=1&my-api-key=s"), "a=1&my-api-key=s");
+    }
+
+    #[test]
+    fn what_stays_behind_does_so_in_either_spelling() {
+        for (name, goes) in [
+            ("transfer-encoding", false),
+            ("transfer_encoding", false),
+            ("content_length", false),
+            ("api_key", false),
+            ("x_custom", true),
+            ("x-custom", true),
+        ] {
+            assert_eq!(
+                goes_upstream(&HeaderName::from_static(name)),
+                goes,
+                "{name}"
+            );
+        }
     }
 
     #[test]
