@@ -18,6 +18,7 @@ pub mod exchange;
 pub mod health;
 pub mod holders;
 pub mod limits;
+pub mod listener;
 pub mod memo;
 pub mod metrics;
 pub mod passthrough;

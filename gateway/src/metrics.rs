@@ -37,6 +37,7 @@ const CONFIG_INFO: &str = "tollgate_config_info";
 const USAGE_LOG_DROPPED: &str = "tollgate_usage_log_dropped_total";
 const CACHE_LOOKUPS: &str = "tollgate_cache_lookups_total";
 const CACHE_SAVED_TOKENS: &str = "tollgate_cache_saved_tokens_total";
+const CONNECTIONS_REFUSED: &str = "tollgate_connections_refused_total";
 const STREAMS_OPEN: &str = "tollgate_streams_open";
 const BUFFERED_BYTES: &str = "tollgate_buffered_bytes";
 
@@ -256,6 +257,11 @@ impl Metrics {
     pub fn stream(&self) -> OpenStream {
         self.streams_open.increment(1.0);
         OpenStream(self.streams_open.clone())
+    }
+
+    /// A caller's connection was closed at once, since there were as many as there may be.
+    pub fn connection_refused(&self) {
+        self.counter(CONNECTIONS_REFUSED, Vec::new()).increment(1);
     }
 
     /// The plan in force, and the backends it names (all closed until breakers are there).

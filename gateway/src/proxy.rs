@@ -13,6 +13,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::clock;
 use crate::context::{Arrival, Record};
 use crate::exchange::{Exchange, Served};
+use crate::listener::head_arrived;
 use crate::passthrough::Carried;
 use crate::reply::{self, Fields};
 use crate::stage::account;
@@ -39,6 +40,7 @@ impl ProxyHttp for Gateway {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
+        head_arrived();
         Context {
             arrival: Arrival::now(&self.state),
             carried: None,

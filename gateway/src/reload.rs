@@ -125,10 +125,6 @@ fn needs_restart(former: &Plan, next: &Plan) -> Vec<&'static str> {
         ("admin", former.admin != next.admin),
         ("threads", former.threads != next.threads),
         ("drain-timeout", former.drain_timeout != next.drain_timeout),
-        (
-            "limits.header-timeout",
-            former.limits.header_timeout != next.limits.header_timeout,
-        ),
     ];
     let changed = changes.into_iter().filter(|(_, changed)| *changed);
     changed.map(|(key, _)| key).collect()

@@ -8,17 +8,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::apps::HttpServerOptions;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::listeners::tls::TlsSettings;
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
-use pingora_proxy::{HttpProxy, http_proxy};
+use pingora_proxy::http_proxy;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
@@ -28,6 +26,7 @@ use crate::admin;
 use crate::cache::shared::engine;
 use crate::clock;
 use crate::config::plan::{self, Plan, ServerTls};
+use crate::listener::{self, Door};
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
 use crate::reload::reload;
@@ -51,8 +50,6 @@ const DRAIN_POLL: Duration = Duration::from_millis(50);
 const POOLED_CONNECTIONS: usize = 512;
 /// Runtimes get this long to end after the drain.
 const RUNTIME_STOP_S: u64 = 2;
-/// Window of an HTTP/2 upload: images would crawl through the default 64 KiB on a long way. Bytes.
-const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
 
 /// Why the gateway didn't start.
 #[derive(Debug)]
@@ -71,6 +68,7 @@ impl std::error::Error for StartError {}
 /// # Errors
 /// When a listener can't be bound or a certificate can't be used.
 pub fn run(plan: Plan) -> Result<(), StartError> {
+    listener::raise_open_files();
     bindable(&plan.server)?;
     has_engine(&plan)?;
     let tls = tls_listeners(plan.server.tls.as_ref())?;
@@ -89,10 +87,9 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
             state: state.clone(),
             connector: connector.clone(),
         };
-        Listener {
-            proxy: Arc::new(proxy(&server.configuration, gateway, options)),
-            header_timeout: settings.limits.header_timeout,
-        }
+        let mut proxy = http_proxy(&server.configuration, gateway);
+        proxy.server_options = Some(options);
+        Door::new(proxy, state.clone())
     };
     server_services(&settings, tls, proxy)
         .into_iter()
@@ -108,43 +105,11 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
     Ok(())
 }
 
-type Proxy = HttpProxy<Gateway>;
-
-/// Pingora's proxy, with a bound on the silence of a caller that sends its request's head.
-struct Listener {
-    proxy: Arc<Proxy>,
-    header_timeout: Duration,
-}
-
-#[async_trait]
-impl HttpServerApp for Listener {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        session.set_read_timeout(Some(self.header_timeout));
-        self.proxy.process_new_http(session, shutdown).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.proxy.h2_options()
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.proxy.server_options()
-    }
-
-    async fn http_cleanup(&self) {
-        self.proxy.http_cleanup().await;
-    }
-}
-
 fn server_services(
     settings: &plan::Server,
     tls: Vec<(SocketAddr, TlsSettings)>,
-    proxy: impl Fn(HttpServerOptions) -> Listener,
-) -> Vec<Service<Listener>> {
+    proxy: impl Fn(HttpServerOptions) -> Door,
+) -> Vec<Service<Door>> {
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(settings.limits.idle_timeout);
     let mut public = Service::new("gateway".into(), proxy(options.clone()));
@@ -162,15 +127,6 @@ fn server_services(
         services.push(inside);
     }
     services
-}
-
-fn proxy(conf: &Arc<ServerConf>, gateway: Gateway, options: HttpServerOptions) -> Proxy {
-    let mut proxy = http_proxy(conf, gateway);
-    proxy.server_options = Some(options);
-    let mut http2 = default_h2_options();
-    http2.initial_window_size(HTTP2_WINDOW_BYTES);
-    proxy.h2_options = Some(http2);
-    proxy
 }
 
 fn server_conf(settings: &plan::Server) -> ServerConf {

@@ -17,6 +17,7 @@ use crate::config::plan::Plan;
 use crate::health::Health;
 use crate::holders::Holders;
 use crate::limits::Limits;
+use crate::listener::Connections;
 use crate::metrics::Metrics;
 use crate::reload::LastReload;
 use crate::trips::Trips;
@@ -30,6 +31,8 @@ pub struct State {
     pub plan: ArcSwap<Plan>,
     /// Request bodies held at once.
     pub bodies: Arc<Budget>,
+    /// Connections of callers.
+    pub connections: Connections,
     /// Requests per subscription.
     pub slots: Slots,
     /// Addresses and connection settings of the backends.
@@ -80,6 +83,7 @@ impl State {
             peers: Peers::new(&plan),
             plan: ArcSwap::from_pointee(plan),
             bodies,
+            connections: Connections::default(),
             slots: Slots::default(),
             health: Health::default(),
             trips: Trips::default(),

@@ -152,7 +152,7 @@ pub struct Limits {
     pub max_headers: usize,
     /// Bytes of all request header names and values.
     pub max_header_bytes: usize,
-    /// For the request's head.
+    /// For the request's head, from its first byte or a new connection's beginning.
     pub header_timeout: Duration,
     /// For the whole request body.
     pub body_timeout: Duration,
@@ -162,6 +162,10 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Per subscription.
     pub max_concurrent_requests: usize,
+    /// Requests at once on one connection of HTTP/2.
+    pub max_concurrent_streams: usize,
+    /// Connections of callers, over all listeners.
+    pub max_connections: usize,
 }
 
 /// `[gateway]`

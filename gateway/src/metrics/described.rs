@@ -25,6 +25,10 @@ pub(super) fn describe(recorder: &PrometheusRecorder) {
             "Requests that a limit in observe mode would have refused.",
         ),
         (
+            CONNECTIONS_REFUSED,
+            "Connections of callers that were closed at once: there were max-connections.",
+        ),
+        (
             REDIS_ERRORS,
             "Calls to Redis that failed or were late, by operation.",
         ),

@@ -66,6 +66,10 @@ pub struct Limits {
     pub write_timeout: Option<Located<Duration>>,
     /// Per subscription.
     pub max_concurrent_requests: Option<Located<u64>>,
+    /// Per connection of HTTP/2.
+    pub max_concurrent_streams: Option<Located<u64>>,
+    /// Over all listeners.
+    pub max_connections: Option<Located<u64>>,
 }
 
 /// `[gateway]`
@@ -143,6 +147,8 @@ fn limits(table: Table<'_, '_>) -> Limits {
         idle_timeout: table.field("idle-timeout").duration(TIMEOUT),
         write_timeout: table.field("write-timeout").duration(TIMEOUT),
         max_concurrent_requests: table.field("max-concurrent-requests").integer(CONCURRENT),
+        max_concurrent_streams: table.field("max-concurrent-streams").integer(STREAMS),
+        max_connections: table.field("max-connections").integer(CONNECTIONS),
     };
     table.finish();
     limits
@@ -156,6 +162,10 @@ const BODY_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
 const BUFFERED_BYTES: RangeInclusive<u64> = 1 << 10..=64 << 30;
 /// `"0s"`: streams in flight are cut at once.
 const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
+/// Of one connection; the protocol's own bound is far beyond.
+const STREAMS: RangeInclusive<u64> = 1..=10_000;
+/// More need more than one address.
+const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 /// A client of OpenAI sends about 20.
 const HEADERS: RangeInclusive<u64> = 8..=1_000;
 /// Below 1 KiB a bearer token doesn't fit; above 1 MiB a head is an attack.

@@ -239,6 +239,8 @@ fn limits(file: &written::Limits) -> Limits {
         idle_timeout: seconds(&file.idle_timeout, 75),
         write_timeout: seconds(&file.write_timeout, 60),
         max_concurrent_requests: count(or(file.max_concurrent_requests.as_ref(), 1_000)),
+        max_concurrent_streams: count(or(file.max_concurrent_streams.as_ref(), 100)),
+        max_connections: count(or(file.max_connections.as_ref(), 10_000)),
     }
 }
 

@@ -1,0 +1,197 @@
+//! A caller's connection before a request of it is known: how many there may be, and how long a head may take.
+//!
+//! Pingora bounds the silence between two reads of a head, but not the head as a whole, waits for the first 24 bytes of
+//! a connection that may speak HTTP/2 in plain text for ever, and takes every connection there is. So a caller that drips
+//! its head byte by byte, or opens connections and says nothing, would hold memory for as long as it likes.
+//! Never looks at a request.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+
+use crate::config::plan::Limits;
+use crate::proxy::Gateway;
+use crate::state::State;
+
+/// Window of an HTTP/2 upload: images would crawl through the default 64 KiB on a long way. Bytes.
+const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
+/// What HTTP/2 with prior knowledge begins with. Bytes.
+const PREFACE_BYTES: usize = 24;
+
+tokio::task_local! {
+    /// Whether the head of the request that this task serves has arrived.
+    static HEAD_ARRIVED: Cell<bool>;
+}
+
+/// Notes that a request's head has arrived whole: its time doesn't run out any more.
+pub fn head_arrived() {
+    // A task without it serves a stream of HTTP/2, whose head came before the task.
+    let _ = HEAD_ARRIVED.try_with(|arrived| arrived.set(true));
+}
+
+/// Raises this process' bound on open files to what it may have.
+///
+/// Each caller and each backend's connection is one; the customary 1024 is for programs that still use `select`.
+pub fn raise_open_files() {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the bound on open files stays as it is");
+    }
+}
+
+/// Connections that are open, over all listeners.
+#[derive(Debug, Default)]
+pub struct Connections(Arc<AtomicUsize>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+struct Open(Arc<AtomicUsize>);
+
+impl Connections {
+    /// How many there are.
+    pub fn open(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn enter(&self, limit: usize) -> Option<Open> {
+        let enter = |open| (open < limit).then_some(open + 1);
+        let entered = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter);
+        entered.is_ok().then(|| Open(self.0.clone()))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Lets connections in, as many as there may be.
+pub struct Door(Arc<Listener>);
+
+impl Door {
+    /// In front of Pingora's proxy.
+    pub fn new(proxy: HttpProxy<Gateway>, state: Arc<State>) -> Self {
+        let proxy = Arc::new(proxy);
+        Door(Arc::new(Listener { proxy, state }))
+    }
+}
+
+#[async_trait]
+impl ServerApp for Door {
+    async fn process_new(
+        self: &Arc<Self>,
+        mut stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let Listener { proxy, state } = self.0.as_ref();
+        let limits = state.plan.load().server.limits.clone();
+        let Some(_open) = state.connections.enter(limits.max_connections) else {
+            state.metrics.connection_refused();
+            return None;
+        };
+        let is_plain = stream.get_ssl_digest().is_none();
+        if is_plain && proxy.server_options().is_some_and(|options| options.h2c) {
+            let mut preface = [0; PREFACE_BYTES];
+            let peeked = stream.try_peek(&mut preface);
+            let peeked = tokio::time::timeout(limits.header_timeout, peeked).await;
+            // What was read is read again by whoever serves the connection.
+            if !matches!(peeked, Ok(Ok(_))) {
+                return None;
+            }
+        }
+        self.0.process_new(stream, shutdown).await
+    }
+
+    async fn cleanup(&self) {
+        self.0.http_cleanup().await;
+    }
+}
+
+/// Pingora's proxy, with a bound on the time that a request's head takes.
+struct Listener {
+    proxy: Arc<HttpProxy<Gateway>>,
+    state: Arc<State>,
+}
+
+#[async_trait]
+impl HttpServerApp for Listener {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if session.as_http2().is_some() {
+            return self.proxy.process_new_http(session, shutdown).await;
+        }
+        let allowed = head_allowance(&session, &self.state.plan.load().server.limits);
+        let served = async {
+            tokio::select! {
+                biased;
+                reused = self.proxy.process_new_http(session, shutdown) => reused,
+                () = late(allowed) => None,
+            }
+        };
+        HEAD_ARRIVED.scope(Cell::new(false), served).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        let streams = self.state.plan.load().server.limits.max_concurrent_streams;
+        let mut options = default_h2_options();
+        options.initial_window_size(HTTP2_WINDOW_BYTES);
+        options.max_concurrent_streams(u32::try_from(streams).unwrap_or(u32::MAX));
+        Some(options)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.proxy.server_options()
+    }
+
+    async fn http_cleanup(&self) {
+        self.proxy.http_cleanup().await;
+    }
+}
+
+/// A connection that has served a request may be idle before the next one; a new one has no reason to be.
+fn head_allowance(session: &ServerSession, limits: &Limits) -> Duration {
+    // `proxy` enables it with a connection's first request.
+    match session.pipelining_enabled() {
+        true => limits.idle_timeout + limits.header_timeout,
+        false => limits.header_timeout,
+    }
+}
+
+/// Ends when the time for a head is over, and never if the head has come by then.
+async fn late(allowed: Duration) {
+    tokio::time::sleep(allowed).await;
+    if HEAD_ARRIVED.with(Cell::get) {
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_connections_are_open_than_may_be() {
+        let connections = Connections::default();
+        let first = connections.enter(2);
+        let second = connections.enter(2);
+        assert!(first.is_some() && second.is_some());
+        assert!(connections.enter(2).is_none());
+        drop(first);
+        assert_eq!(connections.open(), 1);
+        assert!(connections.enter(2).is_some());
+    }
+}
