@@ -29,6 +29,7 @@ mod chunk;
 mod first;
 mod template;
 mod texts;
+mod whole;
 
 /// Follows one streamed answer, event by event.
 #[derive(Debug)]
@@ -57,6 +58,14 @@ impl StreamMeter {
             error: None,
             texts: Texts::default(),
             templates: Templates::default(),
+        }
+    }
+
+    /// The texts of an answer that came at once, as if they had been streamed: for one that tells no usage.
+    pub fn of_body(shape: Shape, body: &[u8]) -> Self {
+        Self {
+            texts: whole::texts(body),
+            ..Self::new(shape)
         }
     }
 

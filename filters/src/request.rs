@@ -35,7 +35,7 @@ pub struct BodyFacts {
     pub max_completion_tokens: Option<u64>,
     /// `user`, else `safety_identifier`.
     pub user: Option<String>,
-    /// `n`: how many answers are asked for, at least 1.
+    /// How many answers are made, at least 1: `n`, of a completion also `best_of`, for each of its prompts.
     pub choices: u64,
     /// The response that this one goes on from.
     pub previous_response_id: Option<String>,

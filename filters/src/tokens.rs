@@ -1,7 +1,7 @@
 //! Counts tokens where nobody else tells: before a call, and when an answer brings no usage.
 //!
-//! Reading order: `segment` (why no text can hurt a tokenizer), `encoding` (which tokenizer), `json` (the body),
-//! `chat`, `responses`, `plain` (what a request says), `conversation` (what that costs), `tools`, `image`, `audio`;
+//! Reading order: `segment` (why no text can hurt a tokenizer), `encoding` and `model` (which tokenizer and rules), `json` (the body),
+//! `chat`, `responses`, `plain` (what a request says), `conversation` and `overhead` (what that costs), `tools`, `image`, `audio`;
 //! `bound` and `memo` say when nothing needs to be counted.
 //!
 //! A backend's own usage is the truth and is always preferred; what is counted here is recorded as
@@ -19,6 +19,8 @@ mod encoding;
 mod image;
 mod json;
 mod memo;
+mod model;
+mod overhead;
 mod plain;
 mod responses;
 mod segment;
@@ -26,11 +28,12 @@ mod tools;
 
 use crate::route::Shape;
 
-use json::Unread;
+use json::{Node, Unread};
 
 pub use bound::most;
 pub use encoding::{Encoding, Family, Resolved, encoding_of};
 pub use memo::{Forgetful, Memo};
+pub use model::counts_alike;
 
 /// Reads the tables of the encodings of all models that are served: about 200 ms of one core and 36 MiB.
 ///
@@ -70,7 +73,8 @@ pub struct Estimate {
 /// Prompt tokens of a request of `shape` to `model`. `None`: not JSON, or not a request of that shape.
 ///
 /// Linear in the body. Memory is the body's size at most three times, and at most 30 MB where it is made of
-/// tiny values. A body of more than half a million values isn't looked into: its bytes stand for its tokens.
+/// tiny values. A body of more than half a million values, or one nested deeper than 128 levels, isn't looked into: its
+/// bytes stand for its tokens.
 /// Over 64 KiB of text takes milliseconds: count those on a thread that may block.
 pub fn prompt(model: &str, shape: Shape, body: &[u8]) -> Option<Estimate> {
     prompt_with(&Forgetful, model, shape, body)
@@ -78,32 +82,54 @@ pub fn prompt(model: &str, shape: Shape, body: &[u8]) -> Option<Estimate> {
 
 /// The same as [`prompt`], without counting again what `memo` remembers.
 pub fn prompt_with<M: Memo>(memo: &M, model: &str, shape: Shape, body: &[u8]) -> Option<Estimate> {
-    let node = match (json::parse(body), shape) {
-        (Ok(node), _) => node,
-        (Err(Unread::NotJson), _) | (Err(Unread::TooMany), Shape::Other) => return None,
-        (Err(Unread::TooMany), _) => return Some(bound::unread(body.len())),
-    };
+    match json::parse(body) {
+        Ok(node) => estimate(memo, model, shape, (&node, body.len())),
+        Err(Unread::NotJson) => None,
+        Err(Unread::TooMany) => by_bytes(shape, body),
+        Err(Unread::Odd) => match json::parse(&json::with_whole_characters(body)) {
+            Ok(node) => estimate(memo, model, shape, (&node, body.len())),
+            Err(Unread::NotJson | Unread::TooMany | Unread::Odd) => by_bytes(shape, body),
+        },
+    }
+}
+
+/// What stands for a body that isn't looked into.
+fn by_bytes(shape: Shape, body: &[u8]) -> Option<Estimate> {
+    match shape {
+        Shape::Chat | Shape::Responses | Shape::Completions | Shape::Embeddings => {
+            Some(bound::unread(body.len()))
+        }
+        Shape::Other => None,
+    }
+}
+
+fn estimate<M: Memo>(
+    memo: &M,
+    model: &str,
+    shape: Shape,
+    (node, body_bytes): (&Node<'_>, usize),
+) -> Option<Estimate> {
     match shape {
         Shape::Chat => {
-            let conversation = chat::conversation(&node)?;
+            let conversation = chat::conversation(node)?;
             Some(conversation::estimate(
                 memo,
                 model,
                 &conversation,
-                body.len(),
+                body_bytes,
             ))
         }
         Shape::Responses => {
-            let conversation = responses::conversation(&node)?;
+            let conversation = responses::conversation(node)?;
             Some(conversation::estimate(
                 memo,
                 model,
                 &conversation,
-                body.len(),
+                body_bytes,
             ))
         }
-        Shape::Completions => plain::completions(memo, model, &node),
-        Shape::Embeddings => plain::embeddings(memo, model, &node),
+        Shape::Completions => plain::completions(memo, model, node),
+        Shape::Embeddings => plain::embeddings(memo, model, node),
         Shape::Other => None,
     }
 }

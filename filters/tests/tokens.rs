@@ -472,6 +472,27 @@ fn a_name_that_many_messages_answer_is_counted_as_often() {
     assert_eq!(answers(3) - answers(1), 2 * one);
 }
 
+/// Half a character costs what the mark costs that stands for it; what can't be built up costs its bytes.
+#[test]
+fn a_body_that_is_hard_to_read_is_counted_all_the_same() {
+    let chat = |text: &str, more: &str| {
+        format!(r#"{{"messages":[{{"role":"user","content":"{text}"}}]{more}}}"#)
+    };
+    let whole = tokens("gpt-4o", Shape::Chat, &chat("cut \\ufffd off", ""));
+    let half = tokens("gpt-4o", Shape::Chat, &chat("cut \\ud83d off", ""));
+    assert_eq!(half, whole);
+    let deep = format!(",\"metadata\":{}{}", "[".repeat(200), "]".repeat(200));
+    for odd in [deep.as_str(), ",\"temperature\":1e999"] {
+        let body = chat("hello", odd);
+        let estimate = prompt("gpt-4o", Shape::Chat, body.as_bytes()).unwrap();
+        assert_eq!(
+            (estimate.tokens, estimate.certain),
+            (body.len() as u64, false)
+        );
+        assert_eq!(prompt("gpt-4o", Shape::Other, body.as_bytes()), None);
+    }
+}
+
 #[test]
 fn bodies_that_are_not_requests_have_no_estimate() {
     for body in [

@@ -156,34 +156,17 @@ impl Choice<'_> {
 
     /// Calls `take` with each text that this chunk adds to the choice.
     pub(super) fn each_text<'c>(&'c self, mut take: impl FnMut(Part, &'c str)) {
-        let delta = &self.delta;
-        // Some servers send the same reasoning under both names.
-        let reasoning = delta
-            .reasoning_content
-            .as_ref()
-            .or(delta.reasoning.as_ref());
-        for (part, text) in [
-            (Part::Content, self.text.as_ref()),
-            (Part::Content, delta.content.as_ref()),
-            (Part::Refusal, delta.refusal.as_ref()),
-            (Part::Reasoning, reasoning),
-        ] {
-            text.into_iter().for_each(|text| take(part, text));
+        if let Some(text) = &self.text {
+            take(Part::Content, text);
         }
-        for (position, call) in delta.tool_calls.iter().flatten().enumerate() {
-            let index = call.index.unwrap_or(position as u64);
-            call.function
-                .each_text(|text| take(Part::ToolCall(index), text));
-        }
-        delta
-            .function_call
-            .each_text(|text| take(Part::ToolCall(0), text));
+        self.delta.each_text(take);
     }
 }
 
+/// What is added to a message; of an answer that isn't streamed, the message.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Delta<'a> {
+pub(super) struct Delta<'a> {
     #[serde(borrow, deserialize_with = "lenient::text")]
     content: Option<Cow<'a, str>>,
     #[serde(borrow, deserialize_with = "lenient::text")]
@@ -198,6 +181,28 @@ struct Delta<'a> {
     function_call: Function<'a>,
     #[serde(deserialize_with = "lenient::presence")]
     audio: bool,
+}
+
+impl Delta<'_> {
+    /// Calls `take` with each text of it.
+    pub(super) fn each_text<'c>(&'c self, mut take: impl FnMut(Part, &'c str)) {
+        // Some servers send the same reasoning under both names.
+        let reasoning = self.reasoning_content.as_ref().or(self.reasoning.as_ref());
+        for (part, text) in [
+            (Part::Content, self.content.as_ref()),
+            (Part::Refusal, self.refusal.as_ref()),
+            (Part::Reasoning, reasoning),
+        ] {
+            text.into_iter().for_each(|text| take(part, text));
+        }
+        for (position, call) in self.tool_calls.iter().flatten().enumerate() {
+            let index = call.index.unwrap_or(position as u64);
+            call.function
+                .each_text(|text| take(Part::ToolCall(index), text));
+        }
+        self.function_call
+            .each_text(|text| take(Part::ToolCall(0), text));
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -45,6 +45,11 @@ impl Texts {
         true
     }
 
+    /// Bytes came that hold text, and it isn't known which.
+    pub(super) fn leave_out(&mut self, bytes: usize) {
+        self.uncounted_bytes = self.uncounted_bytes.saturating_add(bytes as u64);
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
         self.texts.values().map(String::as_str)
     }

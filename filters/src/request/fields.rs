@@ -26,6 +26,7 @@ pub(super) enum Field {
     User,
     SafetyIdentifier,
     N,
+    BestOf,
     PreviousResponseId,
     Conversation,
     Messages,
@@ -34,7 +35,7 @@ pub(super) enum Field {
 }
 
 impl Field {
-    const ALL: [(Field, &'static str); 14] = [
+    const ALL: [(Field, &'static str); 15] = [
         (Field::Model, "model"),
         (Field::Stream, "stream"),
         (Field::StreamOptions, "stream_options"),
@@ -44,6 +45,7 @@ impl Field {
         (Field::User, "user"),
         (Field::SafetyIdentifier, "safety_identifier"),
         (Field::N, "n"),
+        (Field::BestOf, "best_of"),
         (Field::PreviousResponseId, "previous_response_id"),
         (Field::Conversation, "conversation"),
         (Field::Messages, "messages"),

@@ -6,6 +6,9 @@
 //!
 //! Keys are compared after their escapes are undone, as every backend does.
 
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
 use crate::request::fields::{Field, Object, after_brace, decoded, span};
 use crate::request::stream_options::read_stream_options;
 use crate::request::{BodyError, BodyFacts, JsonFault, ModelEdit};
@@ -43,12 +46,39 @@ pub fn read_json(shape: Shape, body: &[u8]) -> Result<BodyFacts, BodyError> {
         user: object
             .text(Field::User)
             .or_else(|| object.text(Field::SafetyIdentifier)),
-        choices: object.count(Field::N).unwrap_or(1).max(1),
+        choices: choices(shape, &object),
         previous_response_id: object.text(Field::PreviousResponseId),
         conversation_id: conversation_id(&object),
         model_edit: model_edit(text, &object),
         usage_edit,
     })
+}
+
+/// How many answers are made. A completion makes `best_of` and shows `n` of them, for each of its prompts.
+fn choices(shape: Shape, object: &Object<'_>) -> u64 {
+    let count = |field| object.count(field).unwrap_or(1).max(1);
+    match shape {
+        Shape::Completions => {
+            let prompts = object.get(Field::Prompt).map_or(1, prompts);
+            let each = count(Field::N).max(count(Field::BestOf));
+            prompts.saturating_mul(each)
+        }
+        Shape::Chat | Shape::Embeddings | Shape::Responses | Shape::Other => count(Field::N),
+    }
+}
+
+/// A list of numbers is one prompt, in tokens.
+fn prompts(prompt: &RawValue) -> u64 {
+    let is_number = |first: &u8| *first == b'-' || first.is_ascii_digit();
+    let items = prompt.get().strip_prefix('[').map(str::trim_ascii_start);
+    match items {
+        Some(items) if !items.as_bytes().first().is_some_and(is_number) => {
+            // Nothing of an item is kept.
+            let items = decoded::<Vec<IgnoredAny>>(prompt);
+            items.map_or(1, |items| items.len().max(1) as u64)
+        }
+        Some(_) | None => 1,
+    }
 }
 
 fn require_content(shape: Shape, object: &Object<'_>) -> Result<(), BodyError> {
@@ -186,6 +216,22 @@ mod tests {
             (facts.user.as_deref(), facts.previous_response_id.as_deref()),
             (Some("s"), Some("r"))
         );
+    }
+
+    #[test]
+    fn every_answer_that_is_made_is_counted() {
+        for (json, choices) in [
+            (r#"{"prompt":"a","n":2,"best_of":5}"#, 5),
+            (r#"{"prompt":["a","b", "c"],"n":2}"#, 6),
+            (r#"{"prompt":[ [1,2],[3]],"best_of":3}"#, 6),
+            (r#"{"prompt":[1,2,3]}"#, 1),
+            (r#"{"prompt":[]}"#, 1),
+            (r#"{"prompt":["a","b"],"n":18446744073709551615}"#, u64::MAX),
+        ] {
+            assert_eq!(facts(json).choices, choices, "{json}");
+        }
+        let chat = br#"{"messages":[{}],"prompt":["a","b"],"best_of":7}"#;
+        assert_eq!(read_json(Shape::Chat, chat).unwrap().choices, 1);
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub(super) fn conversation<'a>(body: &'a Node<'a>) -> Option<Conversation<'a>> {
         schema: body
             .get("response_format")
             .and_then(|format| schema(format, format.get("json_schema")?)),
+        hidden_reasoning: Vec::new(),
         complete,
     })
 }

@@ -1,8 +1,7 @@
 //! What a conversation costs: its texts, and what each provider's format adds around them.
 //!
 //! Chat and responses bodies are read into the same `Conversation` (`chat`, `responses`) and counted
-//! here. The constants are a provider's, published or measured on recorded answers; each says which
-//! part of the format it stands for. Text is exact. Tools and schemas are within about 5 %.
+//! here; what is added around its texts is in `overhead`. Text is exact. Tools and schemas are within about 5 %.
 //!
 //! Never invents what isn't in the request: stored conversations, built-in tools and files make an
 //! estimate uncertain.
@@ -17,6 +16,8 @@ use super::encoding::{Family, base_name, encoding_of};
 use super::image::{ASSUMED_SIZE, Detail, image, size};
 use super::json::{self, Node};
 use super::memo::{Counter, Memo};
+use super::model::hides_text;
+use super::overhead;
 use super::tools::{Function, answer_schema, declarations};
 
 /// Which interface a conversation came by. The same functions cost less by the newer one.
@@ -34,6 +35,8 @@ pub(super) struct Conversation<'a> {
     pub(super) functions: Vec<Function<'a>>,
     pub(super) choice: Choice<'a>,
     pub(super) schema: Option<Schema<'a>>,
+    /// Characters of reasoning that the model is shown again, encrypted.
+    pub(super) hidden_reasoning: Vec<usize>,
     /// False: the request names something that costs tokens and isn't in it.
     pub(super) complete: bool,
 }
@@ -116,12 +119,14 @@ pub(super) fn estimate<M: Memo>(
             memo,
         },
         family: resolved.family,
+        interface: conversation.interface,
         tokens: 0,
         beyond: 0,
         certain: resolved.known && conversation.complete && !hides_text(&model),
     };
     let seen = Seen::of(&conversation.messages);
-    count.tokens += count.priming();
+    count.tokens += overhead::priming(count.family);
+    count.tokens += overhead::reasoning(&conversation.hidden_reasoning);
     count.messages(conversation, &seen);
     count.tools(conversation, &seen, body_bytes);
     count.schema(conversation, &seen);
@@ -131,14 +136,6 @@ pub(super) fn estimate<M: Memo>(
         certain: count.certain && count.tokens <= most,
     }
 }
-
-/// Models that are shown text which isn't in the request.
-fn hides_text(model: &str) -> bool {
-    model.contains("search-preview") || model.starts_with("o1-mini") || model.starts_with("o3-mini")
-}
-
-/// Start and end marks of a message: `<|im_start|>`, a line end, `<|im_end|>`.
-const MESSAGE: u64 = 3;
 
 /// How a message's text is written.
 #[derive(Clone, Copy)]
@@ -190,6 +187,7 @@ struct Count<'a, M> {
     model: &'a str,
     counter: Counter<'a, M>,
     family: Family,
+    interface: Interface,
     /// What follows the bytes of the body, and is never more (see `bound`).
     tokens: u64,
     /// What doesn't: images, sound, schemas that unfold.
@@ -206,11 +204,6 @@ impl<M: Memo> Count<'_, M> {
         self.family == Family::Harmony
     }
 
-    /// The start of the answer, which the model goes on from.
-    fn priming(&self) -> u64 {
-        if self.is_harmony() { 2 } else { 3 }
-    }
-
     fn messages(&mut self, conversation: &Conversation<'_>, seen: &Seen<'_>) {
         let mut tools_wait = !conversation.functions.is_empty() && !self.is_harmony();
         for message in conversation.messages.iter() {
@@ -225,7 +218,11 @@ impl<M: Memo> Count<'_, M> {
             };
             self.message(&message, written);
             match (message.name, answered) {
-                (Some(name), _) => self.tokens += 1 + self.counter.count(name),
+                // A name that only repeats the role takes its place.
+                (Some(name), _) => {
+                    let repeats = name == message.role;
+                    self.tokens += u64::from(!repeats) + self.counter.count(name);
+                }
                 (None, Some(called)) if message.role == "tool" => {
                     self.tokens += 1 + self.name(called);
                 }
@@ -243,7 +240,7 @@ impl<M: Memo> Count<'_, M> {
 
     /// One message without its name.
     fn message(&mut self, message: &Message<'_>, written: Written) {
-        self.tokens += MESSAGE;
+        self.tokens += overhead::MESSAGE;
         self.add(if message.role == "developer" {
             "system"
         } else {
@@ -266,7 +263,7 @@ impl<M: Memo> Count<'_, M> {
             self.tokens += 3;
             self.call(call);
         }
-        self.tokens += self.around_calls(message.calls.len() as u64);
+        self.tokens += overhead::calls(self.family, self.interface, message.calls.len() as u64);
         for call in &message.calls {
             self.call(call);
         }
@@ -282,16 +279,6 @@ impl<M: Memo> Count<'_, M> {
                 self.tokens += u64::from(empty && self.is_harmony());
             }
             Err(_) => self.add(call.arguments),
-        }
-    }
-
-    fn around_calls(&self, calls: u64) -> u64 {
-        match (calls, self.is_harmony()) {
-            (0, _) => 0,
-            (_, true) => 2 + 8 * calls,
-            (1, false) => 4,
-            // Calls made together are written as one call of a function that makes them.
-            (_, false) => 20,
         }
     }
 
@@ -347,15 +334,15 @@ impl<M: Memo> Count<'_, M> {
             true => self.beyond += declared.tokens,
             false => self.tokens += declared.tokens,
         }
-        self.tokens += self.around_tools(conversation.interface, seen);
-        if self.is_harmony() && conversation.functions.iter().any(Function::has_parameters) {
+        self.tokens += overhead::tools(self.model, self.family, self.interface, seen.system);
+        if self.is_harmony() && conversation.functions.iter().any(Function::says_parameters) {
             self.tokens += 1;
         }
         self.certain &= declared.all;
         match conversation.choice {
             Choice::Free => {}
+            Choice::Nothing | Choice::Named(_) if self.is_harmony() => {} // Not written.
             Choice::Nothing => self.tokens += 1,
-            Choice::Named(_) if self.is_harmony() => {} // Not written.
             Choice::Named(name) => {
                 self.tokens += 7;
                 self.add(name);
@@ -363,29 +350,13 @@ impl<M: Memo> Count<'_, M> {
         }
     }
 
-    /// The heading of the tools, and a message of their own where no system message holds them.
-    fn around_tools(&self, interface: Interface, seen: &Seen<'_>) -> u64 {
-        match (self.family, interface) {
-            (Family::Harmony, Interface::Chat) if self.model.starts_with("gpt-5") => 90,
-            (Family::Harmony, Interface::Responses) if self.model.starts_with("gpt-5") => 8,
-            (Family::Harmony, Interface::Chat | Interface::Responses) => 10,
-            (Family::Cl | Family::O | Family::Plain, _) => match (interface, seen.system) {
-                (Interface::Chat, true) => 5,
-                (Interface::Chat, false) => 9,
-                (Interface::Responses, _) => 3,
-            },
-        }
-    }
-
     fn schema(&mut self, conversation: &Conversation<'_>, seen: &Seen<'_>) {
         let Some(schema) = conversation.schema else {
             return;
         };
-        self.tokens += 16 + answer_schema(self.counter, schema.schema);
+        self.tokens += answer_schema(self.counter, schema.schema);
+        self.tokens += overhead::schema(self.family, self.interface, seen.system);
         self.add(schema.name);
         self.add(schema.description);
-        if !seen.system {
-            self.tokens += 4; // A system message of its own.
-        }
     }
 }

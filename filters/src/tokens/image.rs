@@ -36,11 +36,16 @@ pub(super) fn image(model: &str, (width, height): (u32, u32), detail: Detail) ->
     }
 }
 
+/// Whether images cost two models of these base names the same.
+pub(super) fn sees_alike(one: &str, other: &str) -> bool {
+    sight(one) == sight(other)
+}
+
 /// The size that is assumed where none can be read: four tiles.
 pub(super) const ASSUMED_SIZE: (u32, u32) = (1024, 1024);
 
 /// How a model's images are charged.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Sight {
     Tiles { base: u64, tile: u64 },
     Patches { hundredths: u64 },

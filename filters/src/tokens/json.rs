@@ -11,7 +11,9 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 /// One JSON value.
 #[derive(Debug)]
@@ -27,8 +29,10 @@ pub(super) enum Node<'a> {
 /// Why a body has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unread {
-    /// Not JSON, or nested too deep.
+    /// Not JSON.
     NotJson,
+    /// JSON that has no value here: nested too deep, a number beyond a double, half a character.
+    Odd,
     /// More than `MAX_VALUES`.
     TooMany,
 }
@@ -48,8 +52,45 @@ pub(super) fn parse(body: &[u8]) -> Result<Node<'_>, Unread> {
     match node {
         Ok(node) => json.end().map(|()| node).map_err(|_| Unread::NotJson),
         Err(_) if left.get() == 0 => Err(Unread::TooMany),
+        Err(_) if is_json(body) => Err(Unread::Odd),
         Err(_) => Err(Unread::NotJson),
     }
+}
+
+/// Skips the body without building anything, so that nesting costs no stack.
+fn is_json(body: &[u8]) -> bool {
+    std::str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
+/// The body with half characters (`\ud83d` without the other half, as a text has that was cut anywhere) replaced, as a
+/// backend does that takes it. Of the same length.
+pub(super) fn with_whole_characters(body: &[u8]) -> Vec<u8> {
+    let mut whole = body.to_vec();
+    let mut at = 0;
+    while let Some(found) = body.get(at..).and_then(|rest| memchr::memchr(b'\\', rest)) {
+        at += found;
+        let half = half_character(body, at);
+        match (half, half_character(body, at + ESCAPE_BYTES)) {
+            (Some(0xD800..0xDC00), Some(0xDC00..)) => at += 2 * ESCAPE_BYTES,
+            (Some(_), _) => {
+                whole[at..at + ESCAPE_BYTES].copy_from_slice(b"\\ufffd");
+                at += ESCAPE_BYTES;
+            }
+            // An escape is at least a backslash and the character after it.
+            (None, _) => at += 2,
+        }
+    }
+    whole
+}
+
+/// `\u` and four digits.
+const ESCAPE_BYTES: usize = 6;
+
+/// The number of the half character that is written there, if one is.
+fn half_character(body: &[u8], at: usize) -> Option<u32> {
+    let digits = body.get(at..at + ESCAPE_BYTES)?.strip_prefix(b"\\u")?;
+    let number = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    (0xD800..0xE000).contains(&number).then_some(number)
 }
 
 impl<'a> Node<'a> {
@@ -308,6 +349,31 @@ mod tests {
     fn deep_nesting_is_refused() {
         let deep = "[".repeat(100_000);
         assert_eq!(parse(deep.as_bytes()).err(), Some(Unread::NotJson));
+        let whole = deep.clone() + &"]".repeat(100_000);
+        assert_eq!(parse(whole.as_bytes()).err(), Some(Unread::Odd));
+        assert_eq!(parse(b"[1e999]").err(), Some(Unread::Odd));
+    }
+
+    #[test]
+    fn half_characters_are_replaced_and_nothing_else() {
+        for (body, expected) in [
+            (r#""\ud83d""#, r#""\ufffd""#),
+            (
+                r#""\uDE00\ud83d\ud83d\ude00x""#,
+                r#""\ufffd\ufffd\ud83d\ude00x""#,
+            ),
+            (
+                r#""\\ud83d \\\ud83d \u00e9""#,
+                r#""\\ud83d \\\ufffd \u00e9""#,
+            ),
+            (r#""\ud83d"#, r#""\ufffd"#),
+            (r#""\ud8"#, r#""\ud8"#),
+            ("\\", "\\"),
+        ] {
+            let whole = with_whole_characters(body.as_bytes());
+            assert_eq!(String::from_utf8(whole).unwrap(), expected, "{body}");
+        }
+        assert_eq!(parse(br#""\ud83d""#).err(), Some(Unread::Odd));
     }
 
     #[test]

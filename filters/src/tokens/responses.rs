@@ -51,7 +51,18 @@ pub(super) fn conversation<'a>(body: &'a Node<'a>) -> Option<Conversation<'a>> {
         functions,
         choice: choice(body.get("tool_choice")),
         schema: format.and_then(|format| schema(format, format)),
+        hidden_reasoning: hidden_reasoning(items),
     })
+}
+
+/// The lengths of the reasoning that belongs to the turn that goes on: that of earlier turns isn't shown again.
+fn hidden_reasoning(items: &[Node<'_>]) -> Vec<usize> {
+    let is_user = |item: &&Node<'_>| item.text("role") == Some("user");
+    let turn = items.iter().rev().take_while(|item| !is_user(item));
+    let reasoning = turn.filter(|item| item.text("type") == Some("reasoning"));
+    reasoning
+        .filter_map(|item| item.text("encrypted_content").map(str::len))
+        .collect()
 }
 
 /// Any other tool is built in, and its text is hidden.

@@ -47,9 +47,10 @@ pub(super) struct Function<'a> {
 }
 
 impl Function<'_> {
-    /// Whether it takes any.
-    pub(super) fn has_parameters(&self) -> bool {
-        self.parameters.is_some_and(has_properties)
+    /// Whether it takes any, or says which of none are required.
+    pub(super) fn says_parameters(&self) -> bool {
+        self.parameters
+            .is_some_and(|schema| has_properties(schema) || schema.get("required").is_some())
     }
 }
 
