@@ -82,7 +82,7 @@ impl Caches {
             match (redis, runtime) {
                 (Some(redis), Some(runtime)) => {
                     let _inside = runtime.enter();
-                    let shared = Shared::connect(redis.url.expose(), redis.timeout);
+                    let shared = Shared::connect(&redis.into(), redis.timeout);
                     Some(shared.map_err(|error| {
                         format!("redis: the URL can't be used: {}", error.why())
                     })?)

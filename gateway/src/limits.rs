@@ -106,13 +106,13 @@ impl Limits {
         };
         let _inside = handle.enter();
         let settings = Settings {
-            url: redis.url.expose().to_owned(),
+            endpoint: redis.into(),
             timeout: redis.timeout,
             replica: self.replica.clone(),
             clock: Clock::Server,
         };
         Redis::connect(settings)
-            .map_err(|error| format!("redis: the URL can't be used: {}", error.why()))
+            .map_err(|error| format!("redis: it can't be connected to: {}", error.why()))
     }
 
     /// Where what talks to Redis runs; none before there was one to talk to.

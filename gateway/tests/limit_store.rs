@@ -1,11 +1,14 @@
 //! Token limits are counted the same in this process and in Redis, whatever happens to Redis.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "the servers can do more than these tests need")]
 
 #[path = "../../filters/tests/vectors/cases.rs"]
 mod cases;
 #[path = "limit_store/server.rs"]
 mod server;
+#[path = "limit_store/stores.rs"]
+mod stores;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,18 +19,16 @@ use cases::{Act, Case, Expected};
 use filters::limit::bucket::Rate;
 use filters::limit::quota::{Period, Quota};
 use filters::limit::reservation::{Mode, Remaining};
-use filters::limit::{Hold, Limit, Now};
-use filters::time::{Time, UnixTime};
+use filters::limit::{Hold, Limit};
 use filters::units::Tokens;
 use gateway::store::local::Local;
-use gateway::store::redis::{Clock, Redis, Settings};
+use gateway::store::redis::Clock;
 use gateway::store::{LimitRequest, OnRedisError, Refused, Reservation, Store};
-use server::{Cluster, Server};
-
-const PATIENT: Duration = Duration::from_secs(2);
-const BRIEF: Duration = Duration::from_millis(50);
-
-static REPLICAS: AtomicU64 = AtomicU64::new(1);
+use server::{Cluster, Place, Server};
+use stores::{
+    BRIEF, PATIENT, at, both, connect, connect_to, on, open_reservations, request, settled,
+    until_down, up, used, wall,
+};
 
 #[tokio::test]
 async fn the_local_store_agrees_with_every_recorded_case() {
@@ -56,6 +57,19 @@ async fn a_redis_cluster_agrees_with_every_recorded_case_in_one_slot() {
         run(case, &Store::Redis(redis.clone()), &case.name).await;
     }
     assert_eq!(cluster.nodes_with_keys(), 1);
+}
+
+/// What is promised of one server holds of a cluster: one after the other, so that it is set up once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_cluster_of_three_keeps_every_promise_of_one_server() {
+    let mut cluster = Cluster::start();
+    // Before there were others, whose shares it would leave them.
+    gone(&mut cluster).await;
+    four_replicas(&mut cluster).await;
+    dropped(&mut cluster).await;
+    abandoned(&mut cluster).await;
+    scripts_lost(&mut cluster).await;
+    standing_still(&mut cluster).await;
 }
 
 /// Random stories, told to both: every admission, refusal, wait and remainder is the same.
@@ -128,14 +142,19 @@ fn eight_threads_never_pass_a_limit_that_holds_everything() {
 /// Four stores on one Redis, as four processes would be.
 #[tokio::test(flavor = "multi_thread")]
 async fn four_replicas_never_pass_a_limit_that_holds_everything() {
+    four_replicas(&mut Server::start()).await;
+}
+
+async fn four_replicas(place: &mut impl Place) {
     const LIMIT: u64 = 5_000;
-    let server = Server::start();
     let quota = Quota::new(LIMIT, Period::Yearly);
     let limit = Limit::new(None, quota, Hold::PromptAndCompletion).unwrap();
     let mut replicas = Vec::new();
     for _ in 0..4 {
-        replicas.push(connect(&server, PATIENT, Clock::Server).await);
+        replicas.push(connect(place, PATIENT, Clock::Server).await);
     }
+    let holder = place.holder();
+    let open = open_reservations(holder);
     let admitted = Arc::new(AtomicU64::new(0));
     let mut callers = Vec::new();
     for caller in 0..64u64 {
@@ -162,15 +181,18 @@ async fn four_replicas_never_pass_a_limit_that_holds_everything() {
     let admitted = admitted.load(Ordering::Relaxed);
     println!("4 replicas, 64 callers: {admitted} of {LIMIT} tokens admitted");
     assert!(admitted <= LIMIT);
-    let used = server.ask(&["hget", "{tollgate}:limit:6:shared:key", "u"]);
+    let used = holder.ask(&["hget", "{tollgate}:limit:6:shared:key", "u"]);
     assert_eq!(used, admitted.to_string());
-    assert_eq!(open_reservations(&server), 0);
+    assert_eq!(open_reservations(holder), open);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reservation_that_is_dropped_gives_everything_back_once() {
-    let server = Server::start();
-    let redis = connect(&server, PATIENT, Clock::Server).await;
+    dropped(&mut Server::start()).await;
+}
+
+async fn dropped(place: &mut impl Place) {
+    let redis = connect(place, PATIENT, Clock::Server).await;
     let local = Store::Local(Arc::new(Local::default()));
     for store in [local, Store::Redis(redis.clone())] {
         let limits = [request("both", both(100), 60)];
@@ -191,8 +213,11 @@ async fn a_reservation_that_is_dropped_gives_everything_back_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_is_abandoned_while_redis_is_asked_leaves_nothing_held() {
-    let server = Server::start();
-    let redis = connect(&server, PATIENT, Clock::Server).await;
+    abandoned(&mut Server::start()).await;
+}
+
+async fn abandoned(place: &mut impl Place) {
+    let redis = connect(place, PATIENT, Clock::Server).await;
     let store = Store::Redis(redis.clone());
     let limits = [request("left", both(1_000), 10)];
     for pause_us in 0..60 {
@@ -213,24 +238,32 @@ async fn a_call_that_is_abandoned_while_redis_is_asked_leaves_nothing_held() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scripts_that_redis_lost_are_sent_again() {
-    let server = Server::start();
-    let redis = connect(&server, PATIENT, Clock::Server).await;
+    scripts_lost(&mut Server::start()).await;
+}
+
+async fn scripts_lost(place: &mut impl Place) {
+    let redis = connect(place, PATIENT, Clock::Server).await;
+    let holder = place.holder();
     let store = Store::Redis(redis.clone());
     let limits = [request("scripts", both(100), 10)];
     let held = store.reserve(&limits, wall()).await.unwrap();
-    server.ask(&["script", "flush"]);
+    holder.ask(&["script", "flush"]);
     let next = store.reserve(&limits, wall()).await.unwrap();
     assert_eq!(next.remaining(wall())[0].quota, Some(Tokens::new(80)));
-    server.ask(&["script", "flush"]);
+    holder.ask(&["script", "flush"]);
     held.settle(Tokens::new(1), wall());
     settled(&redis).await;
-    assert_eq!(used(&server, "scripts"), 11);
+    assert_eq!(used(holder, "scripts"), 11);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_each_limit_does_what_it_was_told_and_what_was_used_is_added_after() {
-    let mut server = Server::start();
-    let redis = connect(&server, BRIEF, Clock::Server).await;
+    gone(&mut Server::start()).await;
+}
+
+async fn gone(place: &mut impl Place) {
+    let redis = connect(place, BRIEF, Clock::Server).await;
+    let holder = place.holder();
     let store = Store::Redis(redis.clone());
     let local = [request("local", both(100), 30)];
     let refuse = [on(OnRedisError::Refuse, request("refuse", both(100), 30))];
@@ -242,7 +275,7 @@ async fn without_redis_each_limit_does_what_it_was_told_and_what_was_used_is_add
         .settle(Tokens::new(40), wall());
     settled(&redis).await;
     let before = store.reserve(&local, wall()).await.unwrap();
-    server.kill();
+    holder.kill();
 
     // 40 used and 30 held as last known: 30 more are there, and no more.
     let during = until_down(&redis, &store, &allow).await;
@@ -267,23 +300,25 @@ async fn without_redis_each_limit_does_what_it_was_told_and_what_was_used_is_add
         .unwrap()
         .settle(Tokens::new(500), wall());
 
-    server.restart();
-    tokio::time::timeout(Duration::from_secs(10), redis.health().wait_until_up())
-        .await
-        .expect("recovers without a restart");
+    holder.restart();
+    up(&redis).await;
     settled(&redis).await;
-    assert_eq!(used(&server, "local"), 25);
-    assert_eq!(used(&server, "allow"), 500);
+    assert_eq!(used(holder, "local"), 25);
+    assert_eq!(used(holder, "allow"), 500);
     // Held before Redis lost everything: it counts what was used, not less for a hold that is gone.
     before.settle(Tokens::new(10), wall());
     settled(&redis).await;
-    assert_eq!(used(&server, "local"), 35);
+    assert_eq!(used(holder, "local"), 35);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_stands_still_costs_the_timeout_and_what_it_does_late_is_undone() {
-    let server = Server::start();
-    let redis = connect(&server, BRIEF, Clock::Server).await;
+    standing_still(&mut Server::start()).await;
+}
+
+async fn standing_still(place: &mut impl Place) {
+    let redis = connect(place, BRIEF, Clock::Server).await;
+    let holder = place.holder();
     let store = Store::Redis(redis.clone());
     let limits = [request("still", both(10_000), 100)];
     store
@@ -292,7 +327,7 @@ async fn a_redis_that_stands_still_costs_the_timeout_and_what_it_does_late_is_un
         .unwrap()
         .settle(Tokens::new(7), wall());
     settled(&redis).await;
-    server.pause();
+    holder.pause();
     let mut settled_tokens = 7;
     for _ in 0..20 {
         let begun = std::time::Instant::now();
@@ -302,12 +337,10 @@ async fn a_redis_that_stands_still_costs_the_timeout_and_what_it_does_late_is_un
         settled_tokens += 3;
     }
     assert!(!redis.health().is_up());
-    server.go_on();
-    tokio::time::timeout(Duration::from_secs(10), redis.health().wait_until_up())
-        .await
-        .expect("recovers without a restart");
+    holder.go_on();
+    up(&redis).await;
     settled(&redis).await;
-    assert_eq!(used(&server, "still"), settled_tokens);
+    assert_eq!(used(holder, "still"), settled_tokens);
     assert_eq!(redis.dropped(), 0);
 }
 
@@ -504,98 +537,5 @@ fn random_case(seed: u64) -> Case {
         start: 1_795_342_830,
         limits,
         steps,
-    }
-}
-
-async fn connect(server: &Server, timeout: Duration, clock: Clock) -> Arc<Redis> {
-    connect_to(server.url(), timeout, clock).await
-}
-
-async fn connect_to(url: String, timeout: Duration, clock: Clock) -> Arc<Redis> {
-    let replica = REPLICAS.fetch_add(1, Ordering::Relaxed);
-    let redis = Redis::connect(Settings {
-        url,
-        timeout,
-        replica: format!("test-{replica}"),
-        clock,
-    })
-    .unwrap();
-    tokio::time::timeout(Duration::from_secs(10), redis.health().wait_until_up())
-        .await
-        .expect("connects");
-    redis
-}
-
-/// Calls until Redis is known to be gone; how many were refused, `None` if it never is.
-async fn until_down(redis: &Redis, store: &Store, limits: &[LimitRequest<'_>]) -> Option<u64> {
-    let mut refused = 0;
-    for _ in 0..500 {
-        if !redis.health().is_up() {
-            return Some(refused);
-        }
-        refused += u64::from(store.reserve(limits, wall()).await.is_err());
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    None
-}
-
-async fn settled(redis: &Redis) {
-    for _ in 0..5_000 {
-        if redis.is_settled() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    panic!("{} settlements weren't told", redis.untold());
-}
-
-fn both(tokens: u64) -> Limit {
-    let quota = Quota::new(tokens, Period::Yearly);
-    Limit::new(Rate::new(1_000_000), quota, Hold::Prompt).unwrap()
-}
-
-fn request(policy: &str, limit: Limit, amount: u64) -> LimitRequest<'_> {
-    LimitRequest {
-        policy,
-        key: "key",
-        limit,
-        amount: Tokens::new(amount),
-        mode: Mode::Enforce,
-        on_error: OnRedisError::Local,
-    }
-}
-
-fn on(on_error: OnRedisError, request: LimitRequest<'_>) -> LimitRequest<'_> {
-    LimitRequest {
-        on_error,
-        ..request
-    }
-}
-
-fn used(server: &Server, policy: &str) -> u64 {
-    let key = format!("{{tollgate}}:limit:{}:{policy}:key", policy.len());
-    server.ask(&["hget", &key, "u"]).parse().unwrap_or(0)
-}
-
-fn open_reservations(server: &Server) -> usize {
-    let names = server.ask(&["keys", "{tollgate}:open:*"]);
-    names.lines().filter(|line| !line.is_empty()).count()
-}
-
-fn at(now_us: u64) -> Now {
-    let now_us = 1_795_342_830_000_000 + now_us;
-    Now {
-        time: Time::from_nanoseconds(now_us * 1_000),
-        unix: UnixTime::from_seconds(now_us / 1_000_000),
-    }
-}
-
-fn wall() -> Now {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    Now {
-        time: Time::from_nanoseconds(u64::try_from(since.as_nanos()).unwrap()),
-        unix: UnixTime::from_seconds(since.as_secs()),
     }
 }

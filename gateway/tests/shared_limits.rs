@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use load_tests::simulator::behaviour::{Content, Pace};
 use load_tests::simulator::{Behaviour, Handle, Simulator};
-use server::Server;
+use server::{Cluster, Place, Server};
 use support::gateway::Gateway;
 use support::http::{self, Answer};
 use support::wait_until;
@@ -60,8 +60,8 @@ remaining-quota-tokens-header-name = "x-left"
     )
 }
 
-fn redis(server: &Server) -> String {
-    format!("[redis]\nurl = \"{}\"\ntimeout = \"2s\"\n", server.url())
+fn redis(place: &impl Place) -> String {
+    format!("[redis]\nurl = \"{}\"\ntimeout = \"2s\"\n", place.url())
 }
 
 async fn simulator() -> Handle {
@@ -123,9 +123,18 @@ const RESERVED: &str = "reserve-completion-tokens = true\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_replicas_and_sixty_four_callers_never_pass_a_reserved_quota_and_waste_none() {
-    let (simulator, server) = (simulator().await, Server::start());
+    waste_none(&Server::start()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_do_they_on_a_cluster_of_three() {
+    waste_none(&Cluster::start()).await;
+}
+
+async fn waste_none(place: &impl Place) {
+    let simulator = simulator().await;
     let limit = format!("token-quota = 2010\ntoken-quota-period = \"yearly\"\n{RESERVED}");
-    let gateways = started(4, &config(&simulator.url(), &redis(&server), &limit));
+    let gateways = started(4, &config(&simulator.url(), &redis(place), &limit));
     gateways.iter().for_each(|gateway| redis_is(gateway, 1.0));
     let answered = tokio::task::block_in_place(|| storm(&gateways, || true));
     // Who was refused while others held came too early: what they gave back is still there for one after the other.
@@ -244,11 +253,52 @@ async fn while_redis_is_away_each_limit_does_as_it_was_told_and_nothing_is_lost(
     assert!(first.metric("tollgate_redis_errors_total", &[]) >= 1.0);
 }
 
+/// The replicas' shares together are the limit, and a call that is larger than a share takes from what comes next.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_redis_is_away_four_replicas_give_no_more_than_the_limit_and_each_its_share() {
+    let (simulator, mut server) = (simulator().await, Server::start());
+    let limit = format!("token-quota = 2000\ntoken-quota-period = \"yearly\"\n{RESERVED}");
+    let gateways = started(4, &config(&simulator.url(), &redis(&server), &limit));
+    let replicas = |gateway: &Gateway| {
+        http::get(&format!("{}/status", gateway.admin_url)).json()["redis"]["replicas"] == 4
+    };
+    wait_until("each knows of the others", || {
+        gateways.iter().all(replicas).then_some(())
+    });
+    server.kill();
+    gateways.iter().for_each(|gateway| redis_is(gateway, 0.0));
+    tokio::task::block_in_place(|| storm(&gateways, || true));
+    // Who was refused while others held came too early.
+    for gateway in &gateways {
+        while chat(gateway).status == 200 {}
+    }
+    assert_eq!(simulator.bill().total_tokens, 2000);
+    server.restart();
+    gateways.iter().for_each(|gateway| redis_is(gateway, 1.0));
+    // All of it is known to Redis now, so nobody gets more.
+    for gateway in &gateways {
+        let refused = chat(gateway);
+        assert_eq!(refused.status, 403);
+        assert_eq!(refused.header("x-left"), Some("0"));
+    }
+    assert_eq!(simulator.bill().total_tokens, 2000);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_killed_paused_and_restarted_under_load_leaves_no_wrong_answer() {
-    let (simulator, mut server) = (simulator().await, Server::start());
+    stormy(&mut Server::start()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_a_cluster_s_node() {
+    stormy(&mut Cluster::start()).await;
+}
+
+async fn stormy(place: &mut impl Place) {
+    let simulator = simulator().await;
     let limit = "token-quota = 1000000000\ntoken-quota-period = \"yearly\"\nestimate-prompt-tokens = true\n";
-    let text = config(&simulator.url(), &redis(&server), limit).replace("\"2s\"", "\"30ms\"");
+    let text = config(&simulator.url(), &redis(place), limit).replace("\"2s\"", "\"30ms\"");
+    let server = place.holder();
     let gateways = started(2, &text);
     gateways.iter().for_each(|gateway| redis_is(gateway, 1.0));
     let ends = AtomicBool::new(false);

@@ -37,8 +37,8 @@ use super::kept::{Chosen, Found, Kept, Sought, StoreError};
 use super::local::expiry;
 use super::store::Kind;
 use crate::clock;
-use crate::store::redis::CallError;
 use crate::store::redis::connection;
+use crate::store::redis::{CallError, Endpoint};
 
 /// Indexes that were seen, so that the loss of one is noticed. More than there are embedding models.
 const MAX_SEEN: usize = 100;
@@ -74,10 +74,10 @@ impl Shared {
     /// Connects in the background, and keeps the connection until the last user of it is gone. Needs a runtime.
     ///
     /// # Errors
-    /// If the URL isn't one.
-    pub fn connect(url: &str, timeout: Duration) -> Result<Arc<Self>, CallError> {
+    /// If the URL isn't one, or the authorities can't be read.
+    pub fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<Arc<Self>, CallError> {
         Ok(Arc::new(Shared {
-            client: connection::connect(url)?,
+            client: connection::connect(endpoint)?,
             runtime: Handle::current(),
             timeout,
             rest: Rest::default(),

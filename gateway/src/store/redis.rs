@@ -43,8 +43,8 @@ use super::local::Local;
 use super::{LimitRequest, Refused};
 pub use claim::Claim;
 use claim::HeldLimit;
-pub use connection::CallError;
 use connection::Script;
+pub use connection::{CallError, Endpoint};
 use health::{Health, Operation};
 use ledger::{Answer, Ledger};
 use wire::{TAG, Told};
@@ -52,8 +52,8 @@ use wire::{TAG, Told};
 /// How Redis is reached.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `redis://` and its kin.
-    pub url: String,
+    /// Where it is.
+    pub endpoint: Endpoint,
     /// A request waits this long for its limits, and no longer.
     pub timeout: Duration,
     /// Names this process among the replicas. Two with one name would undo each other's reservations.
@@ -111,7 +111,7 @@ impl Redis {
     pub fn connect(settings: Settings) -> Result<Arc<Self>, CallError> {
         let replica = &settings.replica;
         let redis = Arc::new(Redis {
-            client: connection::connect(&settings.url)?,
+            client: connection::connect(&settings.endpoint)?,
             runtime: Handle::current(),
             names: Names {
                 open: format!("{TAG}:open:{replica}"),

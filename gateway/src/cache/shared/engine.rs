@@ -10,7 +10,7 @@ use fred::types::{CustomCommand, InfoKind};
 use super::Failure;
 use crate::config::plan::Plan;
 use crate::config::plan::cache::Keeps;
-use crate::store::redis::connection;
+use crate::store::redis::{Endpoint, connection};
 
 /// What a Redis is to the semantic cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,14 +71,14 @@ pub async fn of(plan: &Plan) -> Option<Engine> {
     let redis = plan.redis.as_ref()?;
     let mut caches = plan.semantic_caches.iter();
     match caches.any(|policy| policy.keeps == Keeps::Redis) {
-        true => Some(probe(redis.url.expose(), PROBE_WAIT).await),
+        true => Some(probe(&redis.into(), PROBE_WAIT).await),
         false => None,
     }
 }
 
 /// Asks, within that time.
-pub async fn probe(url: &str, wait: Duration) -> Engine {
-    let client = match connection::connect(url) {
+pub async fn probe(endpoint: &Endpoint, wait: Duration) -> Engine {
+    let client = match connection::connect(endpoint) {
         Ok(client) => client,
         Err(error) => return Engine::Unreachable(error.why().to_owned()),
     };

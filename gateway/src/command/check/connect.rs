@@ -20,7 +20,7 @@ pub(super) fn redis(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let engine = runtime.block_on(engine::probe(redis.url.expose(), engine::PROBE_WAIT));
+    let engine = runtime.block_on(engine::probe(&redis.into(), engine::PROBE_WAIT));
     let mut caches = plan.semantic_caches.iter();
     let is_needed = caches.any(|policy| policy.keeps == Keeps::Redis);
     match (&engine, is_needed) {

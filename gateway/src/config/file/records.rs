@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::super::error::{Located, Place};
+use super::secret::{self, Origin};
 use super::table::Table;
 
 /// `[redis]`
@@ -12,10 +13,12 @@ use super::table::Table;
 pub struct Redis {
     /// Where it stands.
     pub place: Place,
-    /// `redis://` and its kin.
-    pub url: Option<Located<String>>,
+    /// `redis://` and its kin; a password may stand in it.
+    pub url: Option<Located<Origin>>,
     /// For one command.
     pub timeout: Option<Located<Duration>>,
+    /// A path.
+    pub ca: Option<Located<String>>,
 }
 
 /// Everything that is written down.
@@ -72,10 +75,9 @@ pub fn redis(table: Table<'_, '_>) -> Redis {
     let url = table.field("url");
     let redis = Redis {
         place: table.place().clone(),
-        url: url
-            .required("a URL such as \"redis://127.0.0.1:6379\"")
-            .text(),
+        url: secret::url(&url.required("a URL such as \"redis://127.0.0.1:6379\"")),
         timeout: table.field("timeout").duration(REDIS),
+        ca: table.field("ca").text(),
     };
     table.finish();
     redis

@@ -31,6 +31,11 @@ pub fn key(field: &Field<'_, '_, '_>) -> Option<Located<Origin>> {
     read(field, KEY, Hashed::Accepted)
 }
 
+/// Reads a URL that may hold a password.
+pub fn url(field: &Field<'_, '_, '_>) -> Option<Located<Origin>> {
+    read(field, URL, Hashed::Refused)
+}
+
 /// Whether a hash will do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hashed {
@@ -80,4 +85,5 @@ fn origin(table: Table<'_, '_>, expected: &str, hashed: Hashed) -> Option<Locate
 }
 
 const CREDENTIAL: &str = "{ env = \"NAME\" } or { file = \"/path\" }";
+const URL: &str = "a URL, { env = \"NAME\" } or { file = \"/path\" }";
 const KEY: &str = "{ env = \"NAME\" }, { file = \"/path\" } or { sha256 = \"hex\" }";

@@ -8,6 +8,7 @@ use filters::price::PriceList;
 
 use super::super::Source;
 use super::super::error::{Located, Place, alternatives};
+use super::super::file::secret::Origin;
 use super::super::plan::{Redis, UsageLog};
 use super::super::secret::Secret;
 use super::{Loader, or};
@@ -15,12 +16,30 @@ use super::{Loader, or};
 /// Where counters are shared, if they are.
 pub(super) fn redis(loader: &Loader<'_>) -> Option<Redis> {
     let file = loader.file.redis.as_ref()?;
-    check_url(loader, file.url.as_ref(), &REDIS_SCHEMES);
-    let url = file.url.as_ref()?;
+    let ca = file.ca.as_ref();
+    let ca_pem = ca.and_then(|path| loader.pem(path, "CERTIFICATE"));
+    let origin = file.url.as_ref()?;
+    let url = redis_url(loader, origin)?;
+    check_text(loader, url.expose(), &origin.place, &REDIS_SCHEMES);
+    if let Some(ca) = ca.filter(|_| !url.expose().starts_with("rediss")) {
+        let message = "found ca with a URL that doesn't ask for TLS, expected one that begins with rediss://, rediss-cluster:// or rediss-sentinel://";
+        loader.findings.error(&ca.place, message);
+    }
     Some(Redis {
-        url: Secret::new(url.value.clone()).ok()?,
+        url,
         timeout: or(file.timeout.as_ref(), REDIS_TIMEOUT),
+        ca_pem,
     })
+}
+
+/// Where it is. Only a URL with a password is a secret that had better not stand in the file.
+fn redis_url(loader: &Loader<'_>, origin: &Located<Origin>) -> Option<Secret> {
+    match &origin.value {
+        Origin::Literal(url) if !url.expose().contains('@') => Some(url.clone()),
+        Origin::Literal(_) | Origin::Variable(_) | Origin::File(_) | Origin::Sha256(_) => {
+            loader.credential(origin)
+        }
+    }
 }
 
 /// Where usage is written down, if it is.
@@ -89,7 +108,11 @@ fn pending(loader: &Loader<'_>, place: &Place, section: &str) {
 /// The scheme is one of these, and something follows. The URL isn't shown: it may hold a password.
 fn check_url(loader: &Loader<'_>, url: Option<&Located<String>>, schemes: &[&str]) {
     let Some(url) = url else { return };
-    let parts = url.value.split_once("://");
+    check_text(loader, &url.value, &url.place, schemes);
+}
+
+fn check_text(loader: &Loader<'_>, url: &str, place: &Place, schemes: &[&str]) {
+    let parts = url.split_once("://");
     let known = parts.is_some_and(|(scheme, rest)| schemes.contains(&scheme) && !rest.is_empty());
     if !known {
         let quoted: Vec<String> = schemes
@@ -100,7 +123,7 @@ fn check_url(loader: &Loader<'_>, url: Option<&Located<String>>, schemes: &[&str
             "found a URL that can't be used, expected it to begin with {}",
             alternatives(&quoted)
         );
-        loader.findings.error(&url.place, message);
+        loader.findings.error(place, message);
     }
 }
 

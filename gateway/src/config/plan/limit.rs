@@ -16,6 +16,8 @@ pub struct Redis {
     pub url: Secret,
     /// A request waits this long for its limits, and no longer.
     pub timeout: Duration,
+    /// Whose certificates are believed; `None`: the system's authorities.
+    pub ca_pem: Option<Vec<u8>>,
 }
 
 impl Redis {

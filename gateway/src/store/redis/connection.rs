@@ -5,14 +5,24 @@
 //!
 //! Scripts are sent by digest. A server that lost them says so, and gets the text, which it keeps.
 
-use std::sync::OnceLock;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::Builder;
-use fred::types::config::{Config, ReconnectPolicy, UnresponsiveConfig};
+use fred::types::config::{
+    Config, ReconnectPolicy, ServerConfig, TlsConfig, TlsConnector, TlsHostMapping,
+    UnresponsiveConfig,
+};
 use fred::types::{FromValue, RespVersion};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::config::plan;
 
 /// No call outlives this; a request's own wait is shorter.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -50,15 +60,39 @@ impl CallError {
     }
 }
 
-/// A client for this URL that connects in the background. Needs a runtime.
+/// Where Redis is, and whom it must be certified by.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// `redis://` and its kin; a password may stand in it.
+    pub url: String,
+    /// Authorities as PEM, where the URL asks for TLS; `None`: the system's.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Endpoint(***)")
+    }
+}
+
+impl From<&plan::Redis> for Endpoint {
+    fn from(redis: &plan::Redis) -> Self {
+        Endpoint {
+            url: redis.url.expose().to_owned(),
+            ca_pem: redis.ca_pem.clone(),
+        }
+    }
+}
+
+/// A client for this endpoint that connects in the background. Needs a runtime.
 ///
 /// # Errors
-/// If the URL isn't one.
-pub fn connect(url: &str) -> Result<Client, CallError> {
+/// If the URL isn't one, or the authorities can't be read.
+pub fn connect(endpoint: &Endpoint) -> Result<Client, CallError> {
     let told = |error: fred::error::Error| CallError(error.to_string());
-    let mut config = Config::from_url(url).map_err(told)?;
+    let mut config = config(endpoint)?;
     config.fail_fast = true;
-    if wants_resp3(url) {
+    if wants_resp3(&endpoint.url) {
         config.version = RespVersion::RESP3;
     }
     let mut builder = Builder::from_config(config);
@@ -91,6 +125,48 @@ pub fn connect(url: &str) -> Result<Client, CallError> {
 fn wants_resp3(url: &str) -> bool {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     query.split('&').any(|parameter| parameter == "protocol=3")
+}
+
+fn config(endpoint: &Endpoint) -> Result<Config, CallError> {
+    let told = |error: fred::error::Error| CallError(error.to_string());
+    let Some(pem) = &endpoint.ca_pem else {
+        return Config::from_url(&endpoint.url).map_err(told);
+    };
+    // Without its TLS, for which fred would read the system's authorities: there may be none.
+    let plain = endpoint.url.replacen("rediss", "redis", 1);
+    let mut config = Config::from_url(&plain).map_err(told)?;
+    config.tls = Some(TlsConfig {
+        connector: connector(pem)?,
+        hostnames: host_mapping(&config.server),
+    });
+    Ok(config)
+}
+
+fn connector(pem: &[u8]) -> Result<TlsConnector, CallError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| CallError(format!("ca: {error}")))?;
+        let added = roots.add(certificate);
+        added.map_err(|error| CallError(format!("ca: {error}")))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| CallError(format!("tls: {error}")))?;
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    Ok(TlsConnector::from(config))
+}
+
+/// A cluster's nodes tell each other by address. Where we know it by a name, its certificates are for that name.
+fn host_mapping(server: &ServerConfig) -> TlsHostMapping {
+    let ServerConfig::Clustered { hosts, .. } = server else {
+        return TlsHostMapping::None;
+    };
+    let is_address = |host: &str| host.parse::<IpAddr>().is_ok();
+    match hosts.first() {
+        Some(first) if !is_address(&first.host) => TlsHostMapping::DefaultHost,
+        Some(_) | None => TlsHostMapping::None,
+    }
 }
 
 impl Script {

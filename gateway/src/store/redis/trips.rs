@@ -106,7 +106,7 @@ impl Exchange {
         hear: impl Fn(&str, News) + Send + Sync + 'static,
     ) -> Result<Self, CallError> {
         let inside = redis.runtime.enter();
-        let subscriber = connection::connect(&redis.settings.url)?;
+        let subscriber = connection::connect(&redis.settings.endpoint)?;
         drop(inside);
         let (stop, stopped) = oneshot::channel();
         let (is_read, read) = watch::channel(false);
