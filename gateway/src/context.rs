@@ -88,6 +88,8 @@ pub enum Source {
     Upstream,
     /// Our tokenizer.
     Counted,
+    /// Our tokenizer, of a model that it doesn't know, or where something that isn't in the request cost tokens.
+    Estimated,
     /// There are none.
     None,
 }
@@ -206,6 +208,7 @@ impl Source {
         match self {
             Source::Upstream => "upstream",
             Source::Counted => "counted",
+            Source::Estimated => "estimated",
             Source::None => "none",
         }
     }

@@ -31,7 +31,7 @@ use crate::passthrough::{self, Carried};
 use crate::protocol;
 use crate::reply::{self, Fields};
 use crate::stage::admit::{self, Head};
-use crate::stage::limit::{self, Denied, Hold};
+use crate::stage::limit::{self, Asking, Denied, Hold};
 use crate::state::State;
 
 /// What became of a request.
@@ -125,15 +125,18 @@ impl Exchange<'_> {
             body: &Bytes::new(),
             carried: true,
         };
-        if let Err(denied) = Hold::take(self.state, asked).await {
-            let record = Record::refused(reply::CLIENT_GONE, "");
-            let caller = Some(caller);
-            return self.refuse(*denied, Record { caller, ..record }).await;
-        }
+        let hold = match Hold::take(self.state, asked).await {
+            Ok(hold) => hold,
+            Err(denied) => {
+                let record = Record::refused(reply::CLIENT_GONE, "");
+                let caller = Some(caller);
+                return self.refuse(*denied, Record { caller, ..record }).await;
+            }
+        };
         let from = (self.arrival.plan.as_ref(), &*self.session);
         let carried = passthrough::prepare(self.state, from, (caller, admitted), call);
         let carried = match carried.await {
-            Ok(carried) => carried,
+            Ok(carried) => carried.telling(hold.fields()),
             Err((refusal, caller)) => return self.decline(refusal, Some(caller)).await,
         };
         // Pingora's loop doesn't ask for a body that waits to be asked for.
@@ -220,12 +223,30 @@ impl Exchange<'_> {
     }
 
     async fn decline(&mut self, refusal: Refusal, caller: Option<Caller>) -> Served {
+        let others = match &caller {
+            Some(caller) => self.standing(caller, None).await.fields(),
+            None => Vec::new(),
+        };
         let denied = Denied {
             refusal,
-            fields: Fields::default(),
+            fields: Fields {
+                retry_after: None,
+                others,
+            },
         };
         let record = Record::refused(reply::CLIENT_GONE, "");
         self.refuse(denied, Record { caller, ..record }).await
+    }
+
+    /// How a caller's limits stand, for an answer that costs nothing.
+    async fn standing(&self, caller: &Caller, admitted: Option<&Admitted>) -> Hold {
+        let asking = Asking {
+            plan: &self.arrival.plan,
+            head: self.session.req_header(),
+            caller,
+            admitted,
+        };
+        Hold::standing(self.state, asking).await
     }
 
     /// A token limit said no.

@@ -44,7 +44,9 @@ pub struct Limits {
     replica: String,
     lengths: Box<[AtomicU64]>,
     hasher: RandomState,
-    models: Registry<String, ArcSwap<String>>,
+    /// By pool and name asked for.
+    models: Registry<u64, ArcSwap<String>>,
+    unknown: Registry<String, ()>,
     counts: Arc<Counts>,
 }
 
@@ -68,6 +70,7 @@ impl Limits {
             lengths: (0..LENGTHS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
             models: Registry::default(),
+            unknown: Registry::default(),
             counts: Arc::default(),
         };
         limits.follow(plan)?;
@@ -187,25 +190,47 @@ impl Limits {
         self.counts.clone()
     }
 
-    /// The model behind a deployment whose name doesn't say, once an answer has told.
-    pub fn model_of(&self, deployment: &str) -> Option<Arc<String>> {
-        Some(self.models.find(deployment)?.load_full())
+    /// The model that answers of this pool called themselves, where this name was asked for.
+    pub fn model_of(&self, pool: &str, asked: &str) -> Option<Arc<String>> {
+        let found = self.models.find(&self.hasher.hash_one((pool, asked)))?;
+        Some(found.load_full())
     }
 
-    /// An answer of `deployment` named its model.
-    pub fn learn_model(&self, deployment: &str, model: &str) {
-        if tokens::encoding_of(deployment).known || !tokens::encoding_of(model).known {
+    /// An answer named its model: what was asked for may be a deployment's name, which says nothing, or says what it was
+    /// once.
+    pub fn learn_model(&self, pool: &str, asked: &str, model: &str) {
+        let key = self.hasher.hash_one((pool, asked));
+        let known = self.models.find(&key);
+        if known
+            .as_ref()
+            .is_some_and(|known| known.load().as_str() == model)
+            || !tokens::encoding_of(model).known
+        {
             return;
         }
-        match self.models.find(deployment) {
-            Some(known) if known.load().as_str() == model => {}
+        let before = known.as_ref().map(|known| known.load_full());
+        let before = before.as_ref().map_or(asked, |before| before.as_str());
+        if !tokens::counts_alike(before, model) {
+            tracing::info!(pool, asked, model, "learned which model answers");
+        }
+        match known {
             Some(known) => known.store(Arc::new(model.to_owned())),
             None if self.models.len() < MAX_DEPLOYMENTS => {
-                tracing::info!(deployment, model, "learned which model a deployment is");
                 self.models
-                    .entry(deployment, || ArcSwap::from_pointee(model.to_owned()));
+                    .entry(&key, || ArcSwap::from_pointee(model.to_owned()));
             }
             None => {}
+        }
+    }
+
+    /// Tokens were counted for a model whose name says nothing. Told once.
+    pub fn counted_as_another(&self, model: &str) {
+        if self.unknown.find(model).is_none() && self.unknown.len() < MAX_DEPLOYMENTS {
+            tracing::warn!(
+                model,
+                "unknown model: its tokens are counted as gpt-4o's until an answer names one that is known"
+            );
+            self.unknown.entry(model, || ());
         }
     }
 }

@@ -9,7 +9,7 @@ use filters::outcome::Outcome;
 use filters::refusal::Refusal;
 use filters::route::{Call, Shape};
 use filters::units::Tokens;
-use http::{HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
@@ -41,6 +41,7 @@ pub struct Carried {
     status: u16,
     outcome: Option<Outcome>,
     upgrade: bool,
+    told: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Whether a call is carried: a WebSocket, or an upload that is larger than the bound, of an operation that
@@ -101,10 +102,16 @@ pub async fn prepare(
         status: 0,
         outcome: None,
         upgrade: false,
+        told: Vec::new(),
     })
 }
 
 impl Carried {
+    /// The same, whose caller is told this in the answer's head.
+    pub fn telling(self, told: Vec<(HeaderName, HeaderValue)>) -> Self {
+        Carried { told, ..self }
+    }
+
     /// The peer that Pingora connects to.
     ///
     /// # Errors
@@ -170,6 +177,10 @@ impl Carried {
             respond::is_success(self.status) || respond::switches_protocols(head.status);
         let cookie = self.cookie.take().filter(|_| is_served);
         affinity::mark(&self.admitted.pool, head, cookie);
+        for (name, value) in self.told.drain(..) {
+            // A name and a value that are ready can't be refused.
+            let _ = head.insert_header(name, value);
+        }
     }
 
     /// What the caller is told when Pingora's loop failed; nothing if an answer has begun, or nobody listens.

@@ -87,6 +87,25 @@ impl Store {
         }
     }
 
+    /// What each limit has left, by whoever counts it; `None` if that can't be had. Takes nothing, whatever the amounts.
+    pub async fn left(&self, limits: &[LimitRequest<'_>], now: Now) -> Option<Vec<Remaining>> {
+        let redis = match self {
+            Store::Local(local) => {
+                return Some(limits.iter().map(|limit| local.peek(limit, now)).collect());
+            }
+            Store::Redis(redis) => redis,
+        };
+        let mut asking = limits.to_vec();
+        for limit in &mut asking {
+            limit.amount = Tokens::ZERO;
+        }
+        match redis.reserve(&asking, now).await {
+            Ok((claim, _)) => Some(claim.remaining(now)),
+            Err(Refused::Limit { remaining, .. }) => Some(remaining),
+            Err(Refused::Unavailable { .. }) => None,
+        }
+    }
+
     /// Takes what a request holds of each of its limits, or says why it can't. One round trip at most.
     ///
     /// # Errors

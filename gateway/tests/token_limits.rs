@@ -10,6 +10,7 @@ use load_tests::simulator::behaviour::{Breakage, BreakageKind, Content};
 use load_tests::simulator::{Behaviour, Handle, Simulator};
 use support::gateway::Gateway;
 use support::http::{self, Answer};
+use support::wait_until;
 
 const TEAM_A: (&str, &str) = ("api-key", "key-a");
 const TEAM_B: (&str, &str) = ("api-key", "key-b");
@@ -138,7 +139,10 @@ retry-after-header-name = "x-come-back"
         (number(&first, "x-left"), number(&first, "x-used")),
         (0, 60)
     );
-    assert_eq!(first.header("x-ratelimit-limit-tokens"), None);
+    // Without a rate, the usual names tell of the quota.
+    assert_eq!(first.header("x-ratelimit-limit-tokens"), Some("50"));
+    assert_eq!(first.header("x-ratelimit-remaining-tokens"), Some("0"));
+    assert!(first.header("x-ratelimit-reset-tokens").is_some());
     let refused = chat(&gateway, TEAM_A, CALL);
     assert_eq!(
         (refused.status, refused.code().as_str()),
@@ -405,4 +409,207 @@ async fn counters_survive_a_reload() {
     gateway.signal("HUP");
     gateway.wait_for_metric("tollgate_config_reloads_total", &[("result", "ok")], 1.0);
     assert_eq!(number(&chat(&gateway, TEAM_A, CALL), "x-left"), 120);
+}
+
+const YEARLY: &str =
+    "token-quota-period = \"yearly\"\nremaining-quota-tokens-header-name = \"x-left\"\n";
+
+fn yearly(quota: u64, more: &str) -> String {
+    format!(
+        "[[token-limit]]\nname = \"quota\"\ncounter-key = 'subscription.id'\ntoken-quota = {quota}\n{YEARLY}{more}\n"
+    )
+}
+
+/// What can't be built up as JSON would hold nothing, and what is nested deep or cut in a character would pass any limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_hard_to_read_holds_what_it_may_cost() {
+    let simulator = simulator().await;
+    let limit = yearly(400, "reserve-completion-tokens = true");
+    let gateway = Gateway::start(&config(&simulator.url(), &limit));
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    let long = "word ".repeat(500);
+    for odd in [
+        format!("\"metadata\":{{\"deep\":{deep}}}"),
+        "\"metadata\":{\"half\":\"\\ud83d\"}".to_owned(),
+        "\"temperature\":1e999".to_owned(),
+    ] {
+        let body = CALL.replace("\"model\"", &format!("{odd},\"model\""));
+        let refused = chat(&gateway, TEAM_A, &body.replace("hi", &long));
+        assert_eq!(refused.code(), "request_exceeds_limit", "{odd}");
+        let refused = chat(
+            &gateway,
+            TEAM_A,
+            &body.replace("\"model\"", "\"max_tokens\":400,\"model\""),
+        );
+        assert_eq!(refused.code(), "request_exceeds_limit", "{odd}");
+    }
+    assert!(simulator.requests().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_at_once_without_usage_costs_what_was_counted() {
+    let simulator = simulator().await;
+    simulator.set(Behaviour {
+        content: Content {
+            text: Some("one two three four".into()),
+            no_usage: true,
+            ..Content::default()
+        },
+        ..Behaviour::default()
+    });
+    let gateway = Gateway::start(&config(&simulator.url(), &yearly(1000, "")));
+    chat(&gateway, TEAM_A, CALL);
+    let records = [("source", "counted"), ("end", "complete")];
+    gateway.wait_for_metric("tollgate_usage_records_total", &records, 1.0);
+    let completion = gateway.metric("tollgate_completion_tokens_total", &[]);
+    assert_eq!(completion, 4.0);
+    // A model that nobody knows is guessed, and said to be.
+    let unknown = CALL.replace("gpt-4o", "ours-7b");
+    chat(&gateway, TEAM_A, &unknown);
+    let records = [("source", "estimated"), ("end", "complete")];
+    gateway.wait_for_metric("tollgate_usage_records_total", &records, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_that_a_completion_makes_is_reserved() {
+    let simulator = simulator().await;
+    let limit = yearly(5_000, "reserve-completion-tokens = true");
+    let gateway = Gateway::start(&config(&simulator.url(), &limit));
+    let url = format!("{}/v1/completions", gateway.url);
+    let left = |body: &str| number(&http::post(&url, &[TEAM_A], body), "x-left");
+    let body = r#"{"model":"gpt-3.5-turbo-instruct","stream":true,"max_tokens":100,"prompt":["a","b","c"],"n":2,"best_of":4}"#;
+    let held = 5_000 - left(body);
+    assert_eq!(held, 3 + 3 * 4 * 100);
+}
+
+/// A deployment may be called after another model than it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_that_answers_decides_how_the_next_prompt_is_counted() {
+    let simulator = simulator().await;
+    let answer = r#"{"id":"x","object":"chat.completion","model":"gpt-4o-2024-08-06","choices":[{"index":0,"message":{"role":"assistant","content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
+    let named: Behaviour =
+        serde_json::from_value(serde_json::json!({ "status": { "code": 200, "body": answer } }))
+            .unwrap();
+    let more = "estimate-prompt-tokens = true\ntokens-consumed-header-name = \"x-used\"";
+    let gateway = Gateway::start(&config(&simulator.url(), &yearly(5000, more)));
+    let text = "\u{1F468}\u{200D}\u{1F469}\u{200D}\u{1F467} ".repeat(8);
+    let estimated = |model: &str| {
+        simulator.set(Behaviour::default());
+        let stream = STREAM.replace("gpt-4o", model).replace("hi", &text);
+        number(&chat(&gateway, TEAM_B, &stream), "x-used")
+    };
+    let by_its_name = estimated("gpt-4o");
+    for (name, is_known) in [("gpt-4", true), ("our-deployment", false)] {
+        let before = estimated(name);
+        assert_eq!(before != by_its_name, is_known, "{name}: {before}");
+        simulator.set(named.clone());
+        let call = CALL.replace("gpt-4o", name);
+        assert_eq!(chat(&gateway, TEAM_A, &call).status, 200);
+        assert_eq!(estimated(name), by_its_name, "{name}");
+    }
+    let log = gateway.log();
+    assert_eq!(log.matches("unknown model").count(), 1, "{log}");
+}
+
+/// Whatever the answer is, its caller is told how it stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_of_a_limited_caller_says_what_is_left() {
+    let simulator = simulator().await;
+    simulator.set(costing(5, 5));
+    let minute = "[[token-limit]]\nname = \"minute\"\ncounter-key = 'subscription.id'\ntokens-per-minute = 1000000\n";
+    let off = minute.replace("minute\"", "off\"")
+        + "rate-limit-headers = false\nremaining-tokens-header-name = \"x-mine\"\n";
+    let products = "[products.small]\nmodels = [\"small\"]\n[subscriptions.team-c]\nproduct = \"small\"\nkeys = [\"key-c\"]\n";
+    let limits = format!(
+        "{products}{minute}when = 'subscription.id != \"team-b\"'\n{off}when = 'subscription.id == \"team-b\"'\n"
+    );
+    let gateway = Gateway::start(&config(&simulator.url(), &limits));
+    let names = [
+        "x-ratelimit-limit-tokens",
+        "x-ratelimit-remaining-tokens",
+        "x-ratelimit-reset-tokens",
+    ];
+    let told = |answer: &Answer| names.map(|name| answer.header(name).is_some());
+    let get = |path: &str| {
+        let url = format!("{}{path}", gateway.url);
+        http::request("GET", &url, &[TEAM_A], b"").unwrap()
+    };
+    let post =
+        |path: &str, key, body: &str| http::post(&format!("{}{path}", gateway.url), &[key], body);
+    let whole = chat(&gateway, TEAM_A, CALL);
+    let stream = chat(&gateway, TEAM_A, STREAM);
+    let embedded = post("/v1/embeddings", TEAM_A, r#"{"model":"e","input":"a"}"#);
+    let reading = get("/v1/models");
+    let broken = chat(&gateway, TEAM_A, "{");
+    let not_allowed = chat(&gateway, ("api-key", "key-c"), CALL);
+    simulator.set(Behaviour::status(404));
+    let failed = chat(&gateway, TEAM_A, CALL);
+    simulator.set(Behaviour::reset());
+    let unavailable = chat(&gateway, TEAM_A, STREAM);
+    for (answer, status) in [
+        (&whole, 200),
+        (&stream, 200),
+        (&embedded, 200),
+        (&reading, 200),
+        (&broken, 400),
+        (&not_allowed, 403),
+        (&failed, 404),
+        (&unavailable, 503),
+    ] {
+        assert_eq!(
+            (answer.status, told(answer)),
+            (status, [true; 3]),
+            "{answer:?}"
+        );
+    }
+    // Who is told by other names isn't told by these; who isn't known isn't told anything.
+    let off = chat(&gateway, TEAM_B, "{");
+    assert_eq!(
+        (told(&off), off.header("x-mine")),
+        ([false; 3], Some("1000000"))
+    );
+    let stranger = chat(&gateway, ("api-key", "nobody"), CALL);
+    assert_eq!((stranger.status, told(&stranger)), (401, [false; 3]));
+}
+
+/// What is held under one configuration is settled under it, while the next goes on from what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_in_the_middle_of_a_call_neither_loses_nor_keeps_what_it_holds() {
+    let simulator = simulator().await;
+    simulator.set(Behaviour {
+        gated: true,
+        path_contains: Some("chat".into()),
+        ..costing(10, 5)
+    });
+    let hold = "reserve-completion-tokens = true";
+    let gateway = Gateway::start(&config(&simulator.url(), &yearly(1000, hold)));
+    let body = STREAM.replace("\"stream\"", "\"max_tokens\":100,\"stream\"");
+    let answer = std::thread::scope(|scope| {
+        let call = scope.spawn(|| chat(&gateway, TEAM_A, &body));
+        tokio::task::block_in_place(|| {
+            wait_until("the call is on its way", || {
+                (!simulator.requests().is_empty()).then_some(())
+            });
+            gateway.rewrite(&config(&simulator.url(), &yearly(2000, hold)));
+            gateway.signal("HUP");
+            gateway.wait_for_metric("tollgate_config_reloads_total", &[("result", "ok")], 1.0);
+            // Still held.
+            let reading =
+                http::request("GET", &format!("{}/v1/models", gateway.url), &[TEAM_A], b"");
+            assert_eq!(number(&reading.unwrap(), "x-left"), 2000 - PROMPT - 100);
+        });
+        simulator.gate().open();
+        call.join().unwrap()
+    });
+    assert_eq!(answer.status, 200);
+    gateway.wait_for_metric(
+        "tollgate_requests_total",
+        &[("operation", "chat-completions")],
+        1.0,
+    );
+    let reading = http::request("GET", &format!("{}/v1/models", gateway.url), &[TEAM_A], b"");
+    assert_eq!(
+        number(&reading.unwrap(), "x-left"),
+        2000 - simulator.bill().total_tokens
+    );
 }

@@ -20,7 +20,7 @@ use super::{Exchange, Served, Understood, counting, verdict};
 use crate::affinity;
 use crate::clock::{self, Moment};
 use crate::config::plan::Backend;
-use crate::context::{AttemptEnd, End, Record, Source};
+use crate::context::{Admitted, AttemptEnd, End, Record, Source};
 use crate::reply::{self, Fields};
 use crate::stage::cache::{self, Keeping};
 use crate::stage::forward::{self, Outgoing, Reading};
@@ -295,8 +295,11 @@ impl<'a, 'u> Attempts<'a, 'u> {
         };
         let abort = relayed.abort;
         if let Some(model) = &relayed.model {
-            let deployment = &self.understood.admitted.model;
-            self.exchange.state.limits.learn_model(deployment, model);
+            let Admitted {
+                pool, model: asked, ..
+            } = &self.understood.admitted;
+            let limits = &self.exchange.state.limits;
+            limits.learn_model(&pool.name, asked, model);
         }
         if self.record.usage.is_none() && answered {
             self.count(Some(relayed)).await;
@@ -333,9 +336,9 @@ impl<'a, 'u> Attempts<'a, 'u> {
         let shape = self.understood.caller.shape;
         let body = self.understood.body.bytes.clone();
         let model = limit::counted_as(self.exchange.state, &self.understood.admitted);
-        if let Some(usage) = counting::usage(shape, model, body, relayed).await {
+        if let Some((usage, source)) = counting::usage(shape, model, body, relayed).await {
             self.record.usage = Some(usage);
-            self.record.source = Source::Counted;
+            self.record.source = source;
         }
     }
 

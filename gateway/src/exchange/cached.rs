@@ -132,10 +132,12 @@ impl Exchange<'_> {
         policy: &SemanticCache,
         found: &Found,
     ) -> Served {
-        let Some(kept) = cache::answer(found, understood.facts.as_ref()) else {
+        let Some(mut kept) = cache::answer(found, understood.facts.as_ref()) else {
             let lookup = cache::lookup(policy, CacheResult::Error);
             return self.call(understood, Missed::only(lookup)).await;
         };
+        let hold = self.standing(&understood.caller, Some(&understood.admitted));
+        kept.fields.extend(hold.await.fields());
         let sent = reply::kept(self.session, kept, self.arrival.request_id).await;
         let abort = sent.is_err();
         let end = match abort {

@@ -9,17 +9,19 @@ use filters::tokens;
 use filters::usage::Usage;
 
 use super::relay::Relayed;
+use crate::context::Source;
 
 /// More text than this is counted on a thread of its own. Bytes.
 const INLINE_MAX_BYTES: usize = 16 << 10;
 
-/// Prompt and completion tokens by the tokenizer; `None` for calls that aren't understood.
+/// Prompt and completion tokens by the tokenizer, and how far they are to be believed; `None` for calls that aren't
+/// understood.
 pub async fn usage(
     shape: Shape,
     model: String,
     body: Bytes,
     relayed: Option<Relayed>,
-) -> Option<Usage> {
+) -> Option<(Usage, Source)> {
     match shape {
         Shape::Other => return None,
         Shape::Chat | Shape::Completions | Shape::Embeddings | Shape::Responses => {}
@@ -29,26 +31,31 @@ pub async fn usage(
     let much = body.len() + streamed_bytes > INLINE_MAX_BYTES;
     let count = move || counted(shape, &model, &body, relayed.as_ref());
     match much {
-        true => tokio::task::spawn_blocking(count).await.ok().flatten(),
-        false => count(),
+        true => tokio::task::spawn_blocking(count).await.ok(),
+        false => Some(count()),
     }
 }
 
-fn counted(shape: Shape, model: &str, body: &[u8], relayed: Option<&Relayed>) -> Option<Usage> {
+fn counted(shape: Shape, model: &str, body: &[u8], relayed: Option<&Relayed>) -> (Usage, Source) {
     let named = relayed.and_then(|relayed| relayed.model.as_deref());
     let model = named.filter(|name| !name.is_empty()).unwrap_or(model);
-    let prompt = tokens::prompt(model, shape, body)?.tokens;
+    let estimate = tokens::prompt(model, shape, body);
+    let prompt = estimate.map_or(0, |estimate| estimate.tokens);
     let meter = relayed.and_then(|relayed| relayed.meter.as_ref());
     let completion = meter.map_or(0, |meter| {
         tokens::completion(model, shape, meter.texts()) + meter.uncounted_bytes() / BYTES_PER_TOKEN
     });
-    Some(Usage {
+    let usage = Usage {
         prompt,
         completion,
         total: prompt + completion,
         cached: 0,
         reasoning: 0,
-    })
+    };
+    match estimate.is_some_and(|estimate| estimate.certain) {
+        true => (usage, Source::Counted),
+        false => (usage, Source::Estimated),
+    }
 }
 
 /// English text has about four bytes a token; used only beyond the bound up to which text is kept.

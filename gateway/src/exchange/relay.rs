@@ -46,7 +46,7 @@ pub struct Relayed {
     pub usage: Option<Usage>,
     /// The model that the backend named.
     pub model: Option<String>,
-    /// What was streamed, for counting where `usage` is missing.
+    /// What was said, for counting where `usage` is missing.
     pub meter: Option<StreamMeter>,
     /// When the first event that a user sees was passed on.
     pub first_token: Option<Moment>,

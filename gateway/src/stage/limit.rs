@@ -3,6 +3,7 @@
 //! All of a call's limits are taken together, before a backend is asked. What is held becomes what was used,
 //! once, when that is known; whatever ends a call before gives it back. Never counts an answer; it is told.
 
+mod amount;
 mod told;
 
 use std::borrow::Cow;
@@ -11,12 +12,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use filters::expression::Scope;
-use filters::limit::Hold as Held;
 use filters::limit::reservation::{Reason, Remaining};
 use filters::refusal::Refusal;
 use filters::request::BodyFacts;
-use filters::route::Shape;
-use filters::tokens;
 use filters::units::Tokens;
 use http::{HeaderName, HeaderValue, Method};
 use pingora::http::RequestHeader;
@@ -29,15 +27,25 @@ use crate::reply::Fields;
 use crate::scope::{Asked, Public, scope};
 use crate::state::State;
 use crate::store::{LimitRequest, Refused, Reservation};
+pub use amount::{counted_as, subscription};
 
-/// A longer prompt is counted on a thread of its own. Bytes.
-const INLINE_MAX_BYTES: usize = 64 << 10;
-/// A limit has plenty left for a prompt if it has so many times the most that the prompt can cost.
-const PLENTY: u64 = 64;
 /// A longer counter key is kept as its digest: a caller may choose it. Bytes.
 const KEY_MAX_BYTES: usize = 128;
 /// When to come back where the counters can't be had. Seconds.
 const UNAVAILABLE_RETRY_S: u64 = 1;
+
+/// Who asks what, as far as that is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    /// The rules it lives under.
+    pub plan: &'a Plan,
+    /// Its head.
+    pub head: &'a RequestHeader,
+    /// Who calls what.
+    pub caller: &'a Caller,
+    /// What it asked for; absent if it wasn't admitted.
+    pub admitted: Option<&'a Admitted>,
+}
 
 /// The call that limits are taken for.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +72,8 @@ pub struct Hold {
     lines: Vec<Line>,
     reservation: Option<Reservation>,
     left: Vec<Remaining>,
-    prompt: Option<u64>,
+    /// Held for the prompt.
+    prompt: u64,
     used: Option<u64>,
 }
 
@@ -97,11 +106,16 @@ impl Hold {
     /// # Errors
     /// The refusal; nothing is held then.
     pub async fn take(state: &State, call: Call<'_>) -> Result<Self, Box<Denied>> {
-        let mut lines = applying(&call).map_err(Denied::plainly)?;
+        if !call.uses_tokens() {
+            return Ok(Hold::standing(state, call.asking()).await);
+        }
+        let lines = applying(call.asking()).into_iter();
+        let lines: Result<Vec<Line>, Refusal> = lines.collect();
+        let mut lines = lines.map_err(Denied::plainly)?;
         if lines.is_empty() {
             return Ok(Hold::default());
         }
-        let prompt = amounts(state, &call, &mut lines).await;
+        let prompt = amount::amounts(state, &call, &mut lines).await;
         let requests: Vec<LimitRequest<'_>> = lines.iter().map(Line::request).collect();
         let taken = state.limits.store().reserve(&requests, limits::now()).await;
         match taken {
@@ -121,6 +135,23 @@ impl Hold {
         }
     }
 
+    /// Holds nothing, and knows how the caller's limits stand: for an answer that costs nothing. What can't be known is
+    /// left out.
+    pub async fn standing(state: &State, asking: Asking<'_>) -> Self {
+        let lines = applying(asking).into_iter();
+        let lines: Vec<Line> = lines.filter_map(Result::ok).collect();
+        if lines.is_empty() {
+            return Hold::default();
+        }
+        let requests: Vec<LimitRequest<'_>> = lines.iter().map(Line::request).collect();
+        let left = state.limits.store().left(&requests, limits::now()).await;
+        Hold {
+            left: left.unwrap_or_default(),
+            lines,
+            ..Hold::default()
+        }
+    }
+
     /// Makes what is held what was used. Only the first time counts.
     pub fn settle(&mut self, used: u64) {
         if let Some(reservation) = self.reservation.take() {
@@ -134,7 +165,7 @@ impl Hold {
         match &self.reservation {
             Some(reservation) => {
                 let left = reservation.remaining(limits::now());
-                told::fields(limits(&self.lines), &left, self.prompt)
+                told::fields(limits(&self.lines), &left, Some(self.prompt))
             }
             None => told::fields(limits(&self.lines), &self.left, self.used),
         }
@@ -154,20 +185,35 @@ impl Line {
     }
 }
 
-/// The limits that are for this call. What only reads (a list of models, a stored answer) uses no tokens.
-fn applying(call: &Call<'_>) -> Result<Vec<Line>, Refusal> {
-    let plan = call.plan;
-    let uses_tokens = call.carried || call.head.method == Method::POST;
-    if plan.token_limits.is_empty() || !uses_tokens {
-        return Ok(Vec::new());
+impl<'a> Call<'a> {
+    /// What only reads (a list of models, a stored answer) uses none.
+    fn uses_tokens(&self) -> bool {
+        self.carried || self.head.method == Method::POST
     }
-    let public = Public::of(call.head);
+
+    fn asking(&self) -> Asking<'a> {
+        Asking {
+            plan: self.plan,
+            head: self.head,
+            caller: self.caller,
+            admitted: Some(self.admitted),
+        }
+    }
+}
+
+/// The limits that are for this call, each unless its expressions fail.
+fn applying(asking: Asking<'_>) -> Vec<Result<Line, Refusal>> {
+    let (plan, admitted) = (asking.plan, asking.admitted);
+    if plan.token_limits.is_empty() {
+        return Vec::new();
+    }
+    let public = Public::of(asking.head);
     let asked = Asked {
-        model: &call.admitted.model,
-        stream: call.admitted.stream,
-        user: &call.admitted.user,
+        model: admitted.map_or("", |admitted| &admitted.model),
+        stream: admitted.is_some_and(|admitted| admitted.stream),
+        user: admitted.map_or("", |admitted| &admitted.user),
     };
-    let scope = scope(&plan.gateway, &public, call.caller, asked, (None, None));
+    let scope = scope(&plan.gateway, &public, asking.caller, asked, (None, None));
     let lines = plan.token_limits.iter();
     lines
         .filter_map(|limit| line(limit, &scope).transpose())
@@ -200,120 +246,6 @@ fn bounded(key: Cow<'_, str>) -> String {
         let _ = write!(short, "{byte:02x}");
     }
     short
-}
-
-/// Works out what each limit holds. The prompt's estimate, where one was needed: where all that hold something have
-/// plenty left, what the bytes of the body bound is held instead, and nothing is counted before the call.
-async fn amounts(state: &State, call: &Call<'_>, lines: &mut [Line]) -> Option<u64> {
-    let holds = |line: &&Line| line.limit.limit.hold() != Held::Nothing;
-    if call.body.is_empty() || !lines.iter().any(|line| holds(&line)) {
-        return None;
-    }
-    let least = least_left(state, lines.iter().filter(holds));
-    let (prompt, estimated) = match bound(call, least / PLENTY) {
-        Some(most) => (Tokens::new(most), None),
-        None => {
-            let prompt = estimate(state, call).await?;
-            (prompt, Some(prompt.get()))
-        }
-    };
-    let completion = completion(state, call);
-    for line in lines {
-        let limit = &line.limit.limit;
-        let completion = match completion {
-            Completion::Named(tokens) => tokens,
-            // A guess never makes a call one that waiting can't help.
-            Completion::Learned(tokens) => tokens.min(limit.most().saturating_sub(prompt)),
-        };
-        line.amount = limit.hold().amount(prompt, completion);
-    }
-    estimated
-}
-
-/// Of what the limits have left, the least.
-fn least_left<'l>(state: &State, lines: impl Iterator<Item = &'l Line>) -> u64 {
-    let (store, now) = (state.limits.store(), limits::now());
-    let left = lines.flat_map(|line| {
-        let left = store.peek(&line.request(), now);
-        left.tokens.into_iter().chain(left.quota)
-    });
-    left.min().map_or(0, Tokens::get)
-}
-
-/// The most that the prompt can cost, if that is no more than `most`.
-fn bound(call: &Call<'_>, most: u64) -> Option<u64> {
-    if call.body.len() as u64 > most {
-        return None;
-    }
-    tokens::most(call.caller.shape, call.body).filter(|bound| *bound <= most)
-}
-
-/// How long the answers may be, all of them together.
-enum Completion {
-    /// The caller said so.
-    Named(Tokens),
-    /// From those before.
-    Learned(Tokens),
-}
-
-fn completion(state: &State, call: &Call<'_>) -> Completion {
-    let choices = call.facts.map_or(1, |facts| facts.choices);
-    let named = call.facts.and_then(|facts| facts.max_completion_tokens);
-    let all = |tokens: u64| Tokens::new(tokens.saturating_mul(choices));
-    match (call.caller.shape, named) {
-        (Shape::Embeddings | Shape::Other, _) => Completion::Named(Tokens::ZERO),
-        (Shape::Chat | Shape::Completions | Shape::Responses, Some(named)) => {
-            Completion::Named(all(named))
-        }
-        (Shape::Chat | Shape::Completions | Shape::Responses, None) => {
-            let subscription = subscription(call.caller);
-            let learned = state
-                .limits
-                .completion(subscription, &call.admitted.model)
-                .get();
-            Completion::Learned(all(learned))
-        }
-    }
-}
-
-/// Learned by this name.
-pub fn subscription(caller: &Caller) -> &str {
-    caller
-        .subscription
-        .as_ref()
-        .map_or("", |subscription| &subscription.name)
-}
-
-async fn estimate(state: &State, call: &Call<'_>) -> Option<Tokens> {
-    let shape = call.caller.shape;
-    if shape == Shape::Other {
-        return None;
-    }
-    let model = counted_as(state, call.admitted);
-    let body = call.body.clone();
-    let counts = state.limits.counts();
-    let count = move || tokens::prompt_with(counts.as_ref(), &model, shape, &body);
-    let estimate = match call.body.len() > INLINE_MAX_BYTES {
-        true => tokio::task::spawn_blocking(count).await.ok().flatten(),
-        false => count(),
-    };
-    estimate.map(|estimate| Tokens::new(estimate.tokens))
-}
-
-/// The model whose encoding counts: the one asked for where its name says enough, else what answers called
-/// themselves, else a backend's deployment whose name says it.
-pub fn counted_as(state: &State, admitted: &Admitted) -> String {
-    let asked = &admitted.model;
-    if tokens::encoding_of(asked).known {
-        return asked.clone();
-    }
-    if let Some(learned) = state.limits.model_of(asked) {
-        return learned.as_ref().clone();
-    }
-    let members = admitted.pool.members.iter();
-    let mut deployments = members.filter_map(|member| member.backend.deployment.as_ref());
-    let told = deployments.find(|name| tokens::encoding_of(name).known);
-    told.unwrap_or(asked).clone()
 }
 
 fn denied(lines: Vec<Line>, refused: Refused) -> Box<Denied> {

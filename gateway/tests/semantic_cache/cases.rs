@@ -256,7 +256,11 @@ directory = "{}"
     let other = ask(&gateway, A, "Where do whales sleep?");
     assert_eq!(result(&other), "miss");
     assert_eq!(ask(&gateway, A, "Who painted the ceiling?").status, 429);
-    assert_eq!(result(&ask(&gateway, A, COFFEE[0])), "hit");
+    let hit = ask(&gateway, A, COFFEE[0]);
+    assert_eq!(result(&hit), "hit");
+    // Its caller is told all the same how it stands.
+    assert_eq!(hit.header("x-ratelimit-limit-tokens"), Some("150"));
+    assert_eq!(hit.header("x-ratelimit-remaining-tokens"), Some("0"));
     let bill = simulator.bill();
     assert!(gateway.stop().success());
     let text = written(folder.path());

@@ -4,7 +4,7 @@
 //! never reaches the caller in half. Never holds more than a named bound.
 
 use bytes::{Bytes, BytesMut};
-use filters::answer;
+use filters::answer::{self, StreamMeter};
 use filters::route::Shape;
 
 use super::upstream::{Came, Over};
@@ -72,6 +72,8 @@ impl Relay<'_> {
             // So that the head tells what is left after this call. Settled already if it failed.
             self.hold.settle(usage.total);
         }
+        let is_untold = read.usage.is_none() && respond::is_success(self.answer.status.as_u16());
+        let meter = is_untold.then(|| StreamMeter::of_body(self.shape, &body));
         if respond::may_be_kept(self.answer.status) {
             self.keep(Some(Made::Whole(body.clone()))).await;
         }
@@ -84,6 +86,7 @@ impl Relay<'_> {
         };
         relayed.usage = read.usage;
         relayed.model = read.model;
+        relayed.meter = meter;
         relayed
     }
 

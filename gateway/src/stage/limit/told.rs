@@ -6,6 +6,7 @@ use filters::limit::reservation::Remaining;
 use filters::units::Tokens;
 use http::{HeaderName, HeaderValue};
 
+use crate::clock;
 use crate::config::plan::TokenLimit;
 
 /// Rounded up: who comes back then, gets through.
@@ -27,19 +28,38 @@ pub fn fields<'l>(
         told.least(names.remaining_quota.as_ref(), left.quota.map(Tokens::get));
         told.least(names.consumed.as_ref(), consumed);
     }
-    let standard = limits.zip(left).filter_map(|(limit, left)| {
-        let rate = limit.limit.rate()?;
-        let wanted = limit.headers.standard;
-        wanted.then_some((left.tokens?, rate.tokens_per_minute(), left.reset))
-    });
-    if let Some((tokens, limit, reset)) = standard.min_by_key(|(tokens, ..)| *tokens) {
+    if let Some((left, limit, reset)) = usual(limits, left) {
         told.least(Some(&LIMIT_TOKENS), Some(limit.get()));
-        told.least(Some(&REMAINING_TOKENS), Some(tokens.get()));
+        told.least(Some(&REMAINING_TOKENS), Some(left.get()));
         if let Ok(value) = HeaderValue::try_from(reset_text(reset)) {
             told.0.push((RESET_TOKENS, value));
         }
     }
     told.0
+}
+
+/// What is left of how much until when, for the usual names: of the rate of which the least is left, and where there is
+/// no rate, of such a quota.
+fn usual<'l>(
+    limits: impl Iterator<Item = &'l TokenLimit> + Clone,
+    left: &[Remaining],
+) -> Option<(Tokens, Tokens, Duration)> {
+    let wanted = limits.zip(left).filter(|(limit, _)| limit.headers.standard);
+    let rates = wanted.clone().filter_map(|(limit, left)| {
+        let rate = limit.limit.rate()?;
+        Some((left.tokens?, rate.tokens_per_minute(), left.reset))
+    });
+    let least = rates.min_by_key(|(left, ..)| *left);
+    least.or_else(|| {
+        let now = clock::unix_time();
+        let quotas = wanted.filter_map(|(limit, left)| {
+            let quota = limit.limit.quota()?;
+            let ends = quota.period().window(now).until.start();
+            let reset = Duration::from_secs(ends.seconds_since(now));
+            Some((left.quota?, quota.tokens(), reset))
+        });
+        quotas.min_by_key(|(left, ..)| *left)
+    })
 }
 
 const LIMIT_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-limit-tokens");
@@ -65,14 +85,15 @@ impl Told {
     }
 }
 
-/// As OpenAI writes it: `20ms`, `1.5s`, `6m0s`.
+/// As OpenAI writes it: `20ms`, `1.5s`, `6m0s`, `1h0m0s`.
 fn reset_text(reset: Duration) -> String {
     let all = milliseconds(reset);
-    let (minutes, rest) = (all / 60_000, all % 60_000);
-    match (minutes, rest) {
-        (0, rest) if rest > 0 && rest < 1_000 => format!("{rest}ms"),
-        (0, rest) => format!("{}s", seconds(rest)),
-        (minutes, rest) => format!("{minutes}m{}s", seconds(rest)),
+    let (hours, minutes, rest) = (all / 3_600_000, all / 60_000 % 60, all % 60_000);
+    match (hours, minutes, rest) {
+        (0, 0, rest) if rest > 0 && rest < 1_000 => format!("{rest}ms"),
+        (0, 0, rest) => format!("{}s", seconds(rest)),
+        (0, minutes, rest) => format!("{minutes}m{}s", seconds(rest)),
+        (hours, minutes, rest) => format!("{hours}h{minutes}m{}s", seconds(rest)),
     }
 }
 
@@ -99,6 +120,8 @@ mod tests {
         assert_eq!(text(59_999), "59.999s");
         assert_eq!(text(360_000), "6m0s");
         assert_eq!(text(61_050), "1m1.05s");
+        assert_eq!(text(3_600_000), "1h0m0s");
+        assert_eq!(text(30 * 86_400_000 + 61_000), "720h1m1s");
     }
 
     #[test]
