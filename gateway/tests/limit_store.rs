@@ -1,6 +1,7 @@
 //! Token limits are counted the same in this process and in Redis, whatever happens to Redis.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "these tests show what they measured")]
 #![allow(dead_code, reason = "the servers can do more than these tests need")]
 
 #[path = "../../filters/tests/vectors/cases.rs"]

@@ -3,6 +3,7 @@
 //! Real processes on a real redis-server. Every figure that is asserted comes from the simulator's own bill.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "these tests show what they measured")]
 #![allow(dead_code, reason = "the server can do more than these tests need")]
 
 #[path = "support/support.rs"]
