@@ -5,6 +5,8 @@
 //! It changes one thing only: kept answers can be taken out of the semantic caches.
 //! Nothing here shows a secret, a key or a prompt.
 
+mod live;
+mod page;
 mod purge;
 mod status;
 
@@ -17,10 +19,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use filters::breaker::State as Breaker;
 use http::{Method, Response, StatusCode, header};
-use pingora::apps::ServerApp;
-use pingora::apps::http_app::ServeHttp;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream;
+use pingora::server::ShutdownWatch;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -28,16 +30,29 @@ use crate::clock;
 use crate::state::State;
 use crate::store::redis::health::Operation;
 
+use self::live::Live;
+
 /// Answers on the admin listener.
-struct Admin(Arc<State>);
+struct Admin {
+    state: Arc<State>,
+    live: Live,
+}
+
+/// Whether callers should be sent here.
+enum Readiness {
+    Ready,
+    Draining,
+    Starting,
+    NoBackend,
+}
 
 /// After a connection couldn't be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
-const HTML: &str = "text/html; charset=utf-8";
-const PAGE: &str = include_str!("admin/page.html");
+/// A connection is kept open for its next request so long. Seconds.
+const KEEPALIVE_S: u64 = 60;
 
 /// Listens, and answers until the process ends.
 ///
@@ -48,7 +63,8 @@ pub fn listen(address: SocketAddr, state: Arc<State>) -> io::Result<()> {
         .enable_all()
         .build()?;
     let listener = runtime.block_on(TcpListener::bind(address))?;
-    let serve = move || runtime.block_on(serve(listener, Arc::new(Admin(state))));
+    let live = Live::new(state.clone());
+    let serve = move || runtime.block_on(serve(listener, Arc::new(Admin { state, live })));
     std::thread::Builder::new()
         .name("admin".into())
         .spawn(serve)
@@ -58,6 +74,8 @@ pub fn listen(address: SocketAddr, state: Arc<State>) -> io::Result<()> {
 async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     // Never sent: what is asked here is answered to the end.
     let (_running, shutdown) = watch::channel(false);
+    let pictures = admin.clone();
+    tokio::spawn(async move { pictures.live.run().await });
     loop {
         let Ok((stream, _peer)) = listener.accept().await else {
             // Out of descriptors, most likely: give connections the time to end.
@@ -76,23 +94,45 @@ async fn serve(listener: TcpListener, admin: Arc<Admin>) {
 }
 
 #[async_trait]
-impl ServeHttp for Admin {
-    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+impl HttpServerApp for Admin {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        _shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !session.read_request().await.ok()? {
+            return None;
+        }
+        session.set_keepalive(Some(KEEPALIVE_S));
+        let answer = match is_for_events(&session) {
+            true if self.live.serve(&mut session).await => return None,
+            true => too_many_pages(),
+            false => self.response(&session).await,
+        };
+        send(session, answer).await
+    }
+}
+
+impl Admin {
+    async fn response(&self, session: &ServerSession) -> Response<Vec<u8>> {
         let head = session.req_header();
         if head.uri.path() == purge::PATH {
             return match head.method {
-                Method::POST => purge::purge(&self.0, head.uri.query().unwrap_or("")).await,
+                Method::POST => purge::purge(&self.state, head.uri.query().unwrap_or("")).await,
                 _ => answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST\n".into()),
             };
         }
         if head.method != Method::GET && head.method != Method::HEAD {
             return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
         }
-        let state = &self.0;
-        match head.uri.path() {
-            "/" => answer(StatusCode::OK, HTML, PAGE.into()),
+        let state = &self.state;
+        let path = head.uri.path();
+        if let Some(file) = page::file(path) {
+            return file;
+        }
+        match path {
             "/livez" => answer(StatusCode::OK, TEXT, "ok\n".into()),
-            "/readyz" => readiness(state),
+            "/readyz" => readyz(state),
             "/metrics" => answer(StatusCode::OK, PROMETHEUS, metrics(state)),
             "/status" => answer(StatusCode::OK, JSON, status::json(state).to_string()),
             _ => answer(
@@ -104,18 +144,54 @@ impl ServeHttp for Admin {
     }
 }
 
-fn readiness(state: &State) -> Response<Vec<u8>> {
+fn is_for_events(session: &ServerSession) -> bool {
+    let head = session.req_header();
+    head.method == Method::GET && head.uri.path().strip_prefix('/') == Some(live::PATH)
+}
+
+/// Answers, and gives the connection back where it can be used again.
+async fn send(mut session: ServerSession, answer: Response<Vec<u8>>) -> Option<ReusedHttpStream> {
+    let (head, body) = answer.into_parts();
+    session
+        .write_response_header(Box::new(head.into()))
+        .await
+        .ok()?;
+    if !body.is_empty() {
+        session.write_response_body(body.into(), true).await.ok()?;
+    }
+    let settings = HttpPersistentSettings::for_session(&session);
+    let stream = session.finish().await.ok()??;
+    Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+}
+
+fn too_many_pages() -> Response<Vec<u8>> {
+    let text = "too many pages are open; close one\n";
+    answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, text.into())
+}
+
+fn readyz(state: &State) -> Response<Vec<u8>> {
+    let (status, text) = match readiness(state) {
+        Readiness::Ready => (StatusCode::OK, "ready\n"),
+        Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        Readiness::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+        Readiness::NoBackend => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no pool has a usable backend\n",
+        ),
+    };
+    answer(status, TEXT, text.into())
+}
+
+fn readiness(state: &State) -> Readiness {
     if state.draining.load(Ordering::Relaxed) {
-        return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".into());
+        Readiness::Draining
+    } else if !state.ready.load(Ordering::Relaxed) {
+        Readiness::Starting
+    } else if !has_usable_pool(state) {
+        Readiness::NoBackend
+    } else {
+        Readiness::Ready
     }
-    if !state.ready.load(Ordering::Relaxed) {
-        return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "starting\n".into());
-    }
-    if !has_usable_pool(state) {
-        let text = "no pool has a usable backend\n";
-        return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, text.into());
-    }
-    answer(StatusCode::OK, TEXT, "ready\n".into())
 }
 
 fn has_usable_pool(state: &State) -> bool {
@@ -149,7 +225,9 @@ fn metrics(state: &State) -> String {
     if let Some(log) = &state.usage_log {
         state.metrics.usage_log_dropped(log.dropped());
     }
-    state.metrics.render(state.bodies.held_bytes())
+    state
+        .metrics
+        .render(state.bodies.held_bytes(), state.live.streams())
 }
 
 fn answer(status: StatusCode, kind: &str, body: String) -> Response<Vec<u8>> {

@@ -61,6 +61,12 @@ impl Caches {
         self.stores.entry(policy.name.as_ref(), make)
     }
 
+    /// How many answers of a policy this process keeps, if it ever kept one.
+    pub fn entries(&self, policy: &SemanticCache) -> Option<usize> {
+        let store = self.stores.find(policy.name.as_ref())?;
+        Some(store.entries())
+    }
+
     /// The calls that are under way.
     pub fn flights(&self) -> &Arc<Flights> {
         &self.flights

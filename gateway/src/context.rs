@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use filters::refusal::Refusal;
 use filters::route::Shape;
 use filters::usage::Usage;
 
@@ -115,10 +116,8 @@ pub struct Record {
     pub source: Source,
     /// How it ended.
     pub end: End,
-    /// The refusal's code, if the gateway answered.
-    pub refusal: Option<&'static str>,
-    /// The policy that refused; empty where none did.
-    pub policy: String,
+    /// Why, if the gateway declined.
+    pub refusal: Option<Refusal>,
     /// Each attempt's backend and outcome.
     pub attempts: Vec<AttemptEnd>,
     /// From arrival to the first event that a user sees.
@@ -167,8 +166,8 @@ pub struct AttemptEnd {
 }
 
 impl Record {
-    /// A request that the gateway declined with `status` and `code` before anything else was known.
-    pub fn refused(status: u16, code: &'static str) -> Self {
+    /// A request that was answered with `status`, of which nothing else is known yet. It counts as declined until more is.
+    pub fn unserved(status: u16) -> Self {
         Record {
             caller: None,
             model: String::new(),
@@ -179,8 +178,7 @@ impl Record {
             usage: None,
             source: Source::None,
             end: End::Refused,
-            refusal: Some(code),
-            policy: String::new(),
+            refusal: None,
             attempts: Vec::new(),
             first_token: None,
             waited: Duration::ZERO,

@@ -128,7 +128,7 @@ impl Exchange<'_> {
         let hold = match Hold::take(self.state, asked).await {
             Ok(hold) => hold,
             Err(denied) => {
-                let record = Record::refused(reply::CLIENT_GONE, "");
+                let record = Record::unserved(reply::CLIENT_GONE);
                 let caller = Some(caller);
                 return self.refuse(*denied, Record { caller, ..record }).await;
             }
@@ -234,7 +234,7 @@ impl Exchange<'_> {
                 others,
             },
         };
-        let record = Record::refused(reply::CLIENT_GONE, "");
+        let record = Record::unserved(reply::CLIENT_GONE);
         self.refuse(denied, Record { caller, ..record }).await
     }
 
@@ -263,7 +263,7 @@ impl Exchange<'_> {
             user: understood.admitted.user,
             stream: understood.admitted.stream,
             waited: understood.body_wait,
-            ..Record::refused(reply::CLIENT_GONE, "")
+            ..Record::unserved(reply::CLIENT_GONE)
         };
         self.refuse(denied, record).await
     }
@@ -274,11 +274,10 @@ impl Exchange<'_> {
         let sent = reply::refuse(self.session, &refusal, fields, request_id).await;
         let abort = sent.is_err();
         record.status = sent.unwrap_or(reply::CLIENT_GONE);
-        record.refusal = Some(refusal.code());
-        record.policy = refusal.policy().unwrap_or_default().to_owned();
         if let Some(model) = refusal.model() {
             record.model = model.to_owned();
         }
+        record.refusal = Some(refusal);
         Served::Answered {
             record: Box::new(record),
             abort,
@@ -287,8 +286,7 @@ impl Exchange<'_> {
 }
 
 fn gone(caller: Caller) -> Served {
-    let mut record = Record::refused(reply::CLIENT_GONE, "");
-    record.refusal = None;
+    let mut record = Record::unserved(reply::CLIENT_GONE);
     record.end = End::ClientGone;
     record.caller = Some(caller);
     Served::Answered {

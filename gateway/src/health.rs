@@ -41,6 +41,8 @@ pub struct BackendHealth {
     remaining: Remaining,
     /// Tokens of the last request that didn't fit in `remaining`; 0 before the first.
     did_not_fit: AtomicU64,
+    /// Attempts since the start.
+    sent: AtomicU64,
 }
 
 /// One pool's turns and retries.
@@ -144,6 +146,7 @@ impl Health {
         match admission {
             Admission::Closed | Admission::Probe => {
                 health.remaining.take(estimate);
+                health.sent.fetch_add(1, Ordering::Relaxed);
                 Admitted::At(now)
             }
             Admission::Refused { .. } => Admitted::Refused,
@@ -209,6 +212,11 @@ impl BackendHealth {
     /// Whether that is so because another replica's breaker opened.
     pub fn is_heard(&self) -> bool {
         self.is_heard.load(Ordering::Relaxed)
+    }
+
+    /// Attempts that were admitted to it since the start.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// What it last said is left of its quota, less what was sent since.

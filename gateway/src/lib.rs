@@ -19,6 +19,7 @@ pub mod health;
 pub mod holders;
 pub mod limits;
 pub mod listener;
+pub mod live;
 pub mod memo;
 pub mod metrics;
 pub mod passthrough;

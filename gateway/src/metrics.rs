@@ -74,15 +74,6 @@ pub struct Timings {
     overhead: Histogram,
 }
 
-/// Counts a stream as open while it lives.
-pub struct OpenStream(Gauge);
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
-    }
-}
-
 struct CacheSeries {
     lookups: Counter,
     saved_tokens: Counter,
@@ -130,8 +121,9 @@ impl Metrics {
     }
 
     /// The Prometheus text of everything counted so far.
-    pub fn render(&self, buffered_bytes: usize) -> String {
+    pub fn render(&self, buffered_bytes: usize, streams_open: usize) -> String {
         self.buffered_bytes.set(buffered_bytes as f64);
+        self.streams_open.set(streams_open as f64);
         self.handle.render()
     }
 
@@ -251,12 +243,6 @@ impl Metrics {
         });
         series.lookups.increment(1);
         series.saved_tokens.increment(lookup.saved_tokens);
-    }
-
-    /// Counts a stream to a caller as open until the guard is dropped.
-    pub fn stream(&self) -> OpenStream {
-        self.streams_open.increment(1.0);
-        OpenStream(self.streams_open.clone())
     }
 
     /// A caller's connection was closed at once, since there were as many as there may be.

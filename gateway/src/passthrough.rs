@@ -208,11 +208,7 @@ impl Carried {
     }
 
     /// What is accounted.
-    pub fn into_record(
-        self,
-        error: Option<&Error>,
-        refused: Option<(u16, &'static str)>,
-    ) -> Record {
+    pub fn into_record(self, error: Option<&Error>, refused: Option<(u16, Refusal)>) -> Record {
         if let Some(error) = error
             && *error.esource() != ErrorSource::Downstream
         {
@@ -232,13 +228,12 @@ impl Carried {
             model: self.admitted.model,
             user: self.admitted.user,
             backend: Some(self.step.backend.clone()),
-            status: refused.map_or(self.status, |(status, _)| status),
+            status: refused.as_ref().map_or(self.status, |(status, _)| *status),
             stream: self.admitted.stream,
             usage: None,
             source: Source::None,
             end,
-            refusal: refused.map(|(_, code)| code),
-            policy: String::new(),
+            refusal: refused.map(|(_, refusal)| refusal),
             attempts: vec![AttemptEnd {
                 backend: self.step.backend,
                 outcome,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use filters::refusal::Refusal;
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
@@ -31,7 +32,7 @@ pub struct Gateway {
 pub struct Context {
     arrival: Arrival,
     carried: Option<Carried>,
-    refused: Option<(u16, &'static str)>,
+    refused: Option<(u16, Refusal)>,
     record: Option<Box<Record>>,
 }
 
@@ -119,7 +120,7 @@ impl ProxyHttp for Gateway {
     ) -> FailToProxy {
         ctx.refused = ctx.refuse(session, error).await;
         FailToProxy {
-            error_code: ctx.refused.map_or(0, |(status, _)| status),
+            error_code: ctx.refused.as_ref().map_or(0, |(status, _)| *status),
             can_reuse_downstream: false,
         }
     }
@@ -171,7 +172,7 @@ impl Context {
     }
 
     /// Tells the caller that Pingora's loop failed, if no answer has begun.
-    async fn refuse(&self, session: &mut Session, error: &Error) -> Option<(u16, &'static str)> {
+    async fn refuse(&self, session: &mut Session, error: &Error) -> Option<(u16, Refusal)> {
         let refusal = self
             .carried
             .as_ref()?
@@ -180,11 +181,11 @@ impl Context {
         downstream.set_keepalive(None);
         let (id, fields) = (self.arrival.request_id, Fields::default());
         let status = reply::refuse(downstream, &refusal, fields, id).await;
-        Some((status.ok()?, refusal.code()))
+        Some((status.ok()?, refusal))
     }
 
     fn take_record(&mut self, state: &State, error: Option<&Error>) -> Option<Box<Record>> {
-        let refused = self.refused;
+        let refused = self.refused.take();
         let carried = self.carried.take();
         if let Some(carried) = &carried {
             carried.report(state, error);

@@ -18,6 +18,7 @@ use crate::health::Health;
 use crate::holders::Holders;
 use crate::limits::Limits;
 use crate::listener::Connections;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::reload::LastReload;
 use crate::trips::Trips;
@@ -51,6 +52,8 @@ pub struct State {
     pub usage_log: Option<UsageLog>,
     /// Everything that is counted.
     pub metrics: Metrics,
+    /// What goes on now, for the admin page.
+    pub live: Live,
     /// Set when the process was told to stop.
     pub draining: AtomicBool,
     /// Set when names are resolved, encodings are loaded and signals are watched.
@@ -90,6 +93,7 @@ impl State {
             holders: Holders::default(),
             usage_log,
             metrics,
+            live: Live::default(),
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             last_reload: LastReload::default(),
@@ -120,6 +124,11 @@ impl State {
     /// A number of this replica's own, where replicas shouldn't all begin alike.
     pub fn seed(&self) -> u64 {
         self.id_seed
+    }
+
+    /// Requests that have arrived since the start.
+    pub fn arrived(&self) -> u64 {
+        self.request_ids.load(Ordering::Relaxed).saturating_sub(1)
     }
 
     /// Unique in this process, and unlikely to repeat in another.
@@ -214,26 +223,77 @@ impl Drop for Held {
 
 /// Concurrent requests, counted per subscription name. Bounded by the subscriptions ever configured.
 #[derive(Debug, Default)]
-pub struct Slots(Registry<String, AtomicUsize>);
+pub struct Slots(Registry<String, Calls>);
+
+/// One subscription's calls.
+#[derive(Debug, Default)]
+pub struct Calls {
+    current: AtomicUsize,
+    begun: AtomicU64,
+    refused: AtomicU64,
+    tokens: AtomicU64,
+}
 
 impl Slots {
     /// A place among the `limit` concurrent requests of `subscription`, if one is free.
     pub fn enter(&self, subscription: &str, limit: usize) -> Option<Slot> {
-        let count = self.0.entry(subscription, AtomicUsize::default);
-        let taken = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+        let calls = self.0.entry(subscription, Calls::default);
+        let current = &calls.current;
+        let taken = current.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             (used < limit).then_some(used + 1)
         });
-        taken.is_ok().then(|| Slot(count))
+        taken.ok()?;
+        calls.begun.fetch_add(1, Ordering::Relaxed);
+        Some(Slot(calls))
+    }
+
+    /// A subscription's calls; nothing before its first.
+    pub fn calls(&self, subscription: &str) -> Option<Arc<Calls>> {
+        self.0.find(subscription)
+    }
+}
+
+impl Calls {
+    /// Calls of it in flight.
+    pub fn current(&self) -> usize {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// Calls since the start.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that were refused.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Tokens that they used.
+    pub fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::Relaxed)
     }
 }
 
 /// A place among a subscription's concurrent requests; free again when dropped.
 #[derive(Debug)]
-pub struct Slot(Arc<AtomicUsize>);
+pub struct Slot(Arc<Calls>);
+
+impl Slot {
+    /// The call used so many tokens.
+    pub fn used(&self, tokens: u64) {
+        self.0.tokens.fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    /// The call was refused.
+    pub fn refused(&self) {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.current.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod counters;
 pub mod local;
 pub mod redis;
+pub mod standing;
 
 use std::sync::Arc;
 

@@ -18,6 +18,7 @@ use std::time::Instant;
 use load_tests::simulator::behaviour::{Content, Pace};
 use load_tests::simulator::{Behaviour, Handle, Simulator};
 use server::{Cluster, Place, Server};
+use support::events;
 use support::gateway::Gateway;
 use support::http::{self, Answer};
 use support::wait_until;
@@ -153,6 +154,26 @@ async fn waste_none(place: &impl Place) {
         "all of it but what no call fits in"
     );
     assert_eq!(answered + later as u64, 2000 / COST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_what_all_replicas_used_of_a_shared_limit() {
+    let (server, simulator) = (Server::start(), simulator().await);
+    let limit = "token-quota = 1000\ntoken-quota-period = \"yearly\"";
+    let text = config(&simulator.url(), &redis(&server), limit);
+    let gateways = started(2, &text);
+    gateways.iter().for_each(|gateway| redis_is(gateway, 1.0));
+    for gateway in [0, 1, 1, 1] {
+        assert_eq!(chat(&gateways[gateway]).status, 200);
+    }
+    // The first replica made one call, and shows what four used.
+    let left = 1000 - 4 * COST;
+    wait_until("the page shows what all used", || {
+        let picture = events::picture(&gateways[0]);
+        let standing = &picture["limits"][0]["fullest"][0];
+        assert_eq!(standing["key"], "team-a", "{picture}");
+        (standing["quota"]["left"] == left).then_some(())
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,12 +6,12 @@ use filters::time::Time;
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::config::plan::{Backend, Pool, SubscriptionState, TokenLimit};
+use crate::config::plan::{Backend, Plan, Pool, SubscriptionState, TokenLimit};
 use crate::state::State;
 
 /// The document.
-pub fn json(state: &State) -> Value {
-    let plan = state.plan.load();
+pub(super) fn json(state: &State) -> Value {
+    let plan = state.plan.load_full();
     let subscriptions = plan.subscriptions.iter().map(|subscription| {
         json!({
             "name": subscription.name.as_ref(),
@@ -22,6 +22,15 @@ pub fn json(state: &State) -> Value {
             },
         })
     });
+    let mut document = common(state, &plan);
+    document["subscriptions"] = subscriptions.collect();
+    let limits = plan.token_limits.iter();
+    document["token_limits"] = limits.map(|limit| of_limit(limit)).collect();
+    document
+}
+
+/// What the page shows as it is, too.
+pub(super) fn common(state: &State, plan: &Plan) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "time": clock::unix_seconds(),
@@ -44,9 +53,7 @@ pub fn json(state: &State) -> Value {
         })).collect::<Vec<_>>(),
         "backends": plan.backends.iter().map(|backend| of_backend(state, backend)).collect::<Vec<_>>(),
         "pools": plan.pools.iter().map(|pool| of_pool(pool)).collect::<Vec<_>>(),
-        "subscriptions": subscriptions.collect::<Vec<_>>(),
         "redis": of_redis(state),
-        "token_limits": plan.token_limits.iter().map(|limit| of_limit(limit)).collect::<Vec<_>>(),
     })
 }
 
@@ -66,7 +73,9 @@ fn of_backend(state: &State, backend: &Backend) -> Value {
     }
     if let Some(until) = until {
         shown["closes_at"] = unix_seconds_at(until, now).into();
+        shown["closes_in_ms"] = until.nanoseconds_since(now).div_ceil(1_000_000).into();
     }
+    shown["attempts"] = health.sent().into();
     let remaining = health.remaining();
     if let Some(tokens) = remaining.tokens(now) {
         shown["remaining_tokens"] = tokens.get().into();
@@ -98,7 +107,7 @@ fn of_redis(state: &State) -> Value {
     })
 }
 
-fn of_limit(limit: &TokenLimit) -> Value {
+pub(super) fn of_limit(limit: &TokenLimit) -> Value {
     let rate = limit.limit.rate();
     let quota = limit.limit.quota();
     json!({

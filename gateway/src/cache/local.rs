@@ -141,6 +141,11 @@ impl Local {
         purged
     }
 
+    /// How many answers are kept.
+    pub fn entries(&self) -> usize {
+        self.index.read().len()
+    }
+
     /// Takes another bound. What is too much goes as new answers come.
     pub fn resize(&self, max_entries: usize) {
         self.index.write().resize(limits(max_entries));

@@ -75,8 +75,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             user: understood.admitted.user.clone(),
             stream: understood.admitted.stream,
             waited: understood.body_wait,
-            refusal: None,
-            ..Record::refused(reply::CLIENT_GONE, "")
+            ..Record::unserved(reply::CLIENT_GONE)
         };
         Attempts {
             exchange,
@@ -228,7 +227,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         }
         self.record.status = status.as_u16();
         let is_stream = self.understood.admitted.stream;
-        let stream_open = is_stream.then(|| self.exchange.state.metrics.stream());
+        let stream_open = is_stream.then(|| self.exchange.state.live.stream());
         let mut relay = Relay {
             session: self.exchange.session,
             upstream: Upstream::new(&mut passing.reached.upstream),
@@ -319,7 +318,6 @@ impl<'a, 'u> Attempts<'a, 'u> {
     async fn failed(mut self, refusal: Refusal) -> Served {
         self.hold.settle(0);
         self.record.waited += clock::now().since(self.begun);
-        self.record.refusal = Some(refusal.code());
         self.record.end = End::UpstreamCut;
         let request_id = self.exchange.arrival.request_id;
         let fields = Fields {
@@ -329,6 +327,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         let sent = reply::refuse(self.exchange.session, &refusal, fields, request_id).await;
         let abort = sent.is_err();
         self.record.status = sent.unwrap_or(reply::CLIENT_GONE);
+        self.record.refusal = Some(refusal);
         self.served(abort)
     }
 

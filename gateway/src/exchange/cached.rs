@@ -150,10 +150,9 @@ impl Exchange<'_> {
             user: understood.admitted.user,
             stream: understood.admitted.stream,
             waited: understood.body_wait,
-            refusal: None,
             end,
             cache: Some(cache::lookup_of(policy, CacheResult::Hit, found)),
-            ..Record::refused(sent.unwrap_or(reply::CLIENT_GONE), "")
+            ..Record::unserved(sent.unwrap_or(reply::CLIENT_GONE))
         };
         Served::Answered {
             record: Box::new(record),

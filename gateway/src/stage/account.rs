@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use filters::refusal::Refusal;
 use filters::route::Shape;
 use filters::usage::Usage;
 use pingora::http::RequestHeader;
@@ -16,6 +17,7 @@ use pingora::http::RequestHeader;
 use crate::clock::Moment;
 use crate::config::plan::{Backend, Subscription, SubscriptionState};
 use crate::context::{Arrival, Caller, End, Record, Source};
+use crate::live::refusals::Refused;
 use crate::reply;
 use crate::scope::{Asked, Public, scope};
 use crate::state::State;
@@ -45,13 +47,16 @@ pub fn account(
     for attempt in &record.attempts {
         metrics.attempt(&attempt.backend.name, attempt.outcome);
     }
-    if let Some(code) = record.refusal {
-        metrics.refusal(code, &record.policy);
+    if let Some(refusal) = &record.refusal {
+        metrics.refusal(refusal.code(), refusal.policy().unwrap_or_default());
+        refused(state, arrival, (refusal, record), now);
     }
     if let Some(lookup) = &record.cache {
         metrics.cache_lookup(lookup);
+        state.live.looked_up(lookup);
     }
     if let Some(caller) = &record.caller {
+        used(state, caller, record);
         token_metrics(state, arrival, head, (caller, record));
         if reached_a_subscription(caller) {
             metrics.usage_record(record.source, record.end);
@@ -93,8 +98,7 @@ pub fn embedded(state: &State, arrival: &Arrival, head: &RequestHeader, spent: S
         usage: spent.usage,
         source: Source::Upstream,
         end: End::Complete,
-        refusal: None,
-        ..Record::refused(reply::OK, "")
+        ..Record::unserved(reply::OK)
     };
     if let Some(log) = &state.usage_log {
         log.write(line::line(arrival, &caller, &record, spent.duration));
@@ -117,6 +121,34 @@ pub struct Spent<'a> {
     pub usage: Option<Usage>,
     /// How long it took.
     pub duration: Duration,
+}
+
+/// For the admin page: why, and whose call it was.
+fn refused(state: &State, arrival: &Arrival, (refusal, record): (&Refusal, &Record), at: Moment) {
+    let caller = record.caller.as_ref();
+    let subscription = caller.and_then(|caller| caller.subscription.as_ref());
+    if let Some(slot) = caller.and_then(|caller| caller.slot.as_ref()) {
+        slot.refused();
+    }
+    state.live.refused(Refused {
+        refusal,
+        api: caller.map(|caller| &caller.api.name),
+        operation: caller.map_or("other", |caller| caller.operation),
+        subscription: subscription.map(|subscription| &subscription.name),
+        address: caller.map(|caller| caller.address),
+        model: &record.model,
+        request_id: arrival.request_id,
+        at,
+    });
+}
+
+/// For the admin page too. What a cache answered with was used before.
+fn used(state: &State, caller: &Caller, record: &Record) {
+    let Some(usage) = record.usage else { return };
+    state.live.used(usage.total);
+    if let Some(slot) = &caller.slot {
+        slot.used(usage.total);
+    }
 }
 
 fn reached_a_subscription(caller: &Caller) -> bool {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
-use filters::limit::bucket::{Bucket, Rate, Refill, Verdict};
+use filters::limit::bucket::{Bucket, CAPACITY, Rate, Refill, Verdict};
 use filters::limit::quota::{Hour, Period, Quota, Used};
 use filters::limit::reservation::Cell;
 use filters::limit::{Limit, Now};
@@ -26,6 +26,9 @@ const SHARDS: usize = 256;
 
 /// No bucket and no quota has this word: it would be full in 500 years, or of the year 2448.
 const DEAD: u64 = u64::MAX;
+
+/// Counters that are looked at to find the fullest: some milliseconds' worth, off the path of requests.
+const LOOKED_AT: usize = 20_000;
 
 /// A policy's counters by key.
 #[derive(Debug)]
@@ -118,6 +121,26 @@ impl Counters {
         removed
     }
 
+    /// The keys of the fullest counters, the fullest first, among the first [`LOOKED_AT`] of them.
+    pub fn fullest(&self, limit: &Limit, now: Now, most: usize) -> Vec<Arc<str>> {
+        let mut found: Vec<(u64, Arc<str>)> = Vec::new();
+        let mut looked_at = 0;
+        for shard in &self.shards {
+            let map = shard.map.load();
+            looked_at += map.len();
+            let counters = map.values();
+            found.extend(
+                counters.map(|counter| (counter.fullness(limit, now), counter.key.clone())),
+            );
+            found.sort_by(|(full, key), (other, beside)| other.cmp(full).then(key.cmp(beside)));
+            found.truncate(most);
+            if looked_at >= LOOKED_AT {
+                break;
+            }
+        }
+        found.into_iter().map(|(_, key)| key).collect()
+    }
+
     fn shard(&self, key: &str) -> &Shard {
         let hash = self.hasher.hash_one(key) as usize;
         &self.shards[hash % SHARDS]
@@ -161,6 +184,20 @@ impl Counter {
             bucket: Bucket::from_word(self.bucket.load(Ordering::Acquire)),
             used: Used::from_word(self.used.load(Ordering::Acquire)),
         }
+    }
+
+    /// How near it is to its limit, in thousandths: of its rate or of its quota, whichever is nearer.
+    fn fullness(&self, limit: &Limit, now: Now) -> u64 {
+        let cell = self.cell();
+        let taken = cell.bucket.until_full(now.time).as_nanoseconds();
+        let rate = limit
+            .rate()
+            .map_or(0, |_| taken / (CAPACITY.as_nanoseconds() / 1000));
+        let quota = limit.quota().map_or(0, |quota| {
+            let used = cell.used.in_window(quota.period(), now.unix).tokens;
+            used.get().saturating_mul(1000) / quota.tokens().get().max(1)
+        });
+        rate.max(quota)
     }
 
     /// Whether it was removed from its map.

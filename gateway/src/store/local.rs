@@ -17,6 +17,7 @@ use filters::limit::{Limit, Now};
 use filters::units::Tokens;
 
 use super::counters::{Counter, Counters, Lost};
+use super::standing::Fullest;
 use super::{LimitRequest, Refused};
 use crate::state::Registry;
 
@@ -107,6 +108,15 @@ impl Local {
         let counter = counters.and_then(|counters| counters.find(request.key));
         let cell = counter.map_or(Cell::UNUSED, |counter| counter.cell());
         cell.remaining(&request.limit, now)
+    }
+
+    /// The fullest counters of a policy. Looks at a bounded number of them.
+    pub fn fullest(&self, policy: &str, limit: &Limit, now: Now, most: usize) -> Fullest {
+        let counters = self.policies.find(policy);
+        counters.map_or_else(Fullest::default, |counters| Fullest {
+            counters: counters.len(),
+            keys: counters.fullest(limit, now, most),
+        })
     }
 
     /// Makes a counter stand as another store said.

@@ -32,14 +32,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use filters::limit::Now;
 use filters::limit::reservation::{Cell, Check, Grant, Refused as LimitRefused, Remaining, plan};
+use filters::limit::{Limit, Now};
 use filters::units::Tokens;
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use tokio::runtime::Handle;
 
 use super::local::Local;
+use super::standing::Fullest;
 use super::{LimitRequest, Refused};
 pub use claim::Claim;
 use claim::HeldLimit;
@@ -163,6 +164,11 @@ impl Redis {
     /// Removes idle counters of this replica's share; how many there were.
     pub fn sweep(&self, now: Now) -> usize {
         self.share.sweep(now)
+    }
+
+    /// The fullest counters of those that this replica served, by what Redis last said.
+    pub fn fullest(&self, policy: &str, share: &Limit, now: Now, most: usize) -> Fullest {
+        self.share.fullest(policy, share, now, most)
     }
 
     /// What this replica's share of a limit has left, as Redis last said.

@@ -14,10 +14,12 @@
 
 pub mod backend;
 pub mod before;
+pub mod browser;
 pub mod caller;
 pub mod certificates;
 pub mod command;
 pub mod curl;
+pub mod events;
 pub mod gateway;
 pub mod http;
 pub mod http2;
