@@ -343,7 +343,15 @@ fn traffic(gateway: &Gateway, browser: &Browser) {
     wait_until("there was traffic", || {
         for key in [CHAT, SEARCH, BATCH, LAB] {
             let model = if key == LAB { "gpt-4o-mini" } else { "gpt-4o" };
-            let _ = ask(gateway, key, if calls % 3 == 0 { "faq" } else { model });
+            let _ = ask(
+                gateway,
+                key,
+                if calls.is_multiple_of(3) {
+                    "faq"
+                } else {
+                    model
+                },
+            );
             calls += 1;
         }
         std::thread::sleep(std::time::Duration::from_millis(u64::from(
