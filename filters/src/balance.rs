@@ -12,6 +12,7 @@
 //! one set.
 
 pub mod affinity;
+pub mod named;
 pub mod remaining;
 
 mod priority;

@@ -98,7 +98,11 @@ impl HeldId {
 pub fn id_in_path(path: &str) -> Option<&str> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = path.strip_prefix("openai/").unwrap_or(path);
-    let mut segments = path.strip_prefix("v1/").unwrap_or(path).split('/');
+    let path = path.strip_prefix("v1/").unwrap_or(path);
+    if path == NEW_THREAD_AND_RUN {
+        return None;
+    }
+    let mut segments = path.split('/');
     let id = match segments.next()? {
         "fine_tuning" if segments.next()? == "jobs" => segments.next()?,
         "chat" if segments.next()? == "completions" => segments.next()?,
@@ -110,13 +114,16 @@ pub fn id_in_path(path: &str) -> Option<&str> {
 
 /// Whether a POST to a path below its API makes something that its backend then holds, and names its id.
 pub fn makes_held(path: &str) -> bool {
-    path == "fine_tuning/jobs" || COLLECTIONS.contains(&path)
+    path == "fine_tuning/jobs" || path == NEW_THREAD_AND_RUN || COLLECTIONS.contains(&path)
 }
 
 /// Whether a segment can be an id that a provider gave, and not a word such as in `/threads/runs`.
 pub fn can_be_given(id: &str) -> bool {
     id.bytes().any(|byte| byte.is_ascii_digit())
 }
+
+/// Makes a thread and its first run in one.
+const NEW_THREAD_AND_RUN: &str = "threads/runs";
 
 /// What backends hold, by the path segment before its id.
 const COLLECTIONS: [&str; 11] = [
@@ -217,6 +224,7 @@ mod tests {
             ("/chat/completions", None),
             ("/responses", None),
             ("/responses/", None),
+            ("/threads/runs", None),
             ("/deployments/gpt-4o/embeddings", None),
             ("", None),
         ] {
