@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use filters::balance::affinity::{HeldId, can_be_given, id_in_path, makes_held};
+use filters::balance::named;
 use filters::request::BodyFacts;
 use filters::route::{Call, Shape};
 use filters::time::Time;
@@ -44,22 +45,26 @@ pub struct Clues<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Asks the other replicas, once, who holds what the request names, if this process doesn't know.
-pub async fn recall(state: &State, pool: &Pool, api: &str, id: Option<&str>) {
-    let named = id.filter(|id| pool.members.len() > 1 && can_be_given(id));
-    let Some(id) = named.and_then(|id| HeldId::new(api, id)) else {
-        return;
-    };
-    let Some(redis) = state.limits.redis() else {
-        return;
+/// Whether it is known who holds what the request names. Asks the other replicas, once, if this process doesn't know.
+pub async fn recall(state: &State, pool: &Pool, api: &str, id: &str) -> bool {
+    if pool.members.len() == 1 || !can_be_given(id) {
+        return false;
+    }
+    let Some(id) = HeldId::new(api, id) else {
+        return false;
     };
     if state.holders.holder(id, clock::now().time()).is_some() {
-        return;
+        return true;
     }
-    if let Some(backend) = redis.holder(id).await {
-        let now = clock::now().time();
-        state.holders.learn(id, &backend.into(), now);
-    }
+    let Some(redis) = state.limits.redis() else {
+        return false;
+    };
+    let Some(backend) = redis.holder(id).await else {
+        return false;
+    };
+    let now = clock::now().time();
+    state.holders.learn(id, &backend.into(), now);
+    true
 }
 
 /// Where a request belongs, by what this process has learned and signed.
@@ -161,6 +166,13 @@ impl Holder<'_> {
             if is_new && let Some(redis) = self.state.limits.redis() {
                 redis.tell_holder(id, self.backend);
             }
+        }
+    }
+
+    /// The backend's answer names what else it holds: a batch its files, a run its thread.
+    pub fn named(&self, answer: &[u8]) {
+        for id in named::ids_in_body(answer) {
+            self.knew(&id);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::config::secret::System;
 use crate::config::{self, Source};
 use crate::state::State;
 use crate::trips;
+use crate::upstream::peers::Sites;
 
 /// What became of the last reload, for `/status`.
 #[derive(Debug, Default)]
@@ -63,7 +64,15 @@ pub async fn reload(state: &Arc<State>) {
         Ok(plan) => has_engine(&plan).await.map(|()| plan),
         Err(errors) => Err(errors),
     };
-    let failure = match loaded.and_then(|plan| take(state, plan)) {
+    let taken = match loaded {
+        Ok(plan) => {
+            // Waits for DNS, and changes nothing yet.
+            let sites = state.peers.prepare(&plan).await;
+            take(state, plan, sites)
+        }
+        Err(errors) => Err(errors),
+    };
+    let failure = match taken {
         Ok(()) => None,
         Err(errors) => {
             let errors = errors.trim_end().to_owned();
@@ -86,7 +95,7 @@ async fn has_engine(plan: &Plan) -> Result<(), String> {
     }
 }
 
-fn take(state: &Arc<State>, plan: Plan) -> Result<(), String> {
+fn take(state: &Arc<State>, plan: Plan, sites: Sites) -> Result<(), String> {
     state.limits.follow(&plan)?;
     let runtime = state.limits.runtime();
     state.caches.connect(&plan, runtime.as_ref())?;
@@ -101,7 +110,7 @@ fn take(state: &Arc<State>, plan: Plan) -> Result<(), String> {
     let changed = (former.revision != plan.revision).then_some(former.revision.as_str());
     state.metrics.configured(&plan.revision, changed, names);
     state.bodies.resize(plan.server.max_buffered_bodies_bytes);
-    state.peers.replace(&plan);
+    state.peers.replace(sites);
     state.caches.follow(&former, &plan);
     tracing::info!(
         former = former.revision,

@@ -1,8 +1,9 @@
 //! One attempt: a connection, the request, and the head of the answer.
 //!
 //! A pooled connection that the backend closed meanwhile is no failure of the backend: the request is sent
-//! again, once, over a connection that is surely new. A write error isn't final: the backend may have
-//! answered early and closed, so its answer is looked for all the same.
+//! again, once, over a connection that is surely new. Where one of its addresses takes no connection, another does, within
+//! the same time. A write error isn't final: the backend may have answered early and closed, so its answer is looked for
+//! all the same.
 //! Never decides whether another backend is asked.
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorType, Result};
 
+use crate::clock;
 use crate::config::plan::Backend;
 use crate::stage::forward::{self, Outgoing};
 use crate::stage::respond::{self, Failure};
@@ -29,8 +31,10 @@ const FRESH: u64 = 0x9e37_79b9_7f4a_7c15;
 const SLICE_BYTES: usize = 64 << 10;
 /// An answer that is tried elsewhere is read out up to this size. Bytes.
 const DISCARD_MAX_BYTES: usize = 64 << 10;
-/// And for this long.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+/// And for this long: its caller waits meanwhile, and a new connection costs about as much.
+const DISCARD_TIMEOUT: Duration = Duration::from_millis(250);
+/// When the backend takes no more of a request, an answer is there already, or none will come.
+const EARLY_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interim answers (100, 103) beyond this many are no answer.
 const INTERIM_ANSWERS_MAX: usize = 8;
 
@@ -94,14 +98,11 @@ pub async fn attempt(
     (head, outgoing): (RequestHeader, &Outgoing),
     fresh: bool,
 ) -> std::result::Result<Reached, Missed> {
-    let peer = match peers.peer(backend).await {
-        Ok(peer) => peer,
-        Err(error) => {
-            tracing::warn!(backend = %backend.name, error = %Fault(&error), "the backend has no address");
-            return Err(Missed::Failed(Failure::Connect));
-        }
+    let sent = match connect(connector, peers, backend, fresh).await {
+        Ok(connected) => send_over(connected, backend, (head, outgoing)).await,
+        Err(broken) => Err(broken),
     };
-    match connect_and_send(connector, backend, &peer, (head, outgoing), fresh).await {
+    match sent {
         Ok(reached) => Ok(reached),
         Err(Broken { error, stale, .. }) if stale && !fresh => {
             tracing::debug!(backend = %backend.name, error = %Fault(&error), "a pooled connection was stale");
@@ -120,36 +121,81 @@ struct Broken {
     stale: bool,
 }
 
-async fn connect_and_send(
+struct Connected {
+    upstream: HttpSession,
+    reused: bool,
+    /// By which it is given back.
+    peer: Arc<HttpPeer>,
+}
+
+/// A connection to one of the backend's addresses.
+async fn connect(
     connector: &Connector,
+    peers: &Peers,
     backend: &Backend,
-    peer: &Arc<HttpPeer>,
-    (head, outgoing): (RequestHeader, &Outgoing),
     fresh: bool,
+) -> std::result::Result<Connected, Broken> {
+    let within = backend.timeouts.connect;
+    let begun = clock::now();
+    loop {
+        let left = within.saturating_sub(clock::now().since(begun));
+        let peer = peers.peer(backend, left).await;
+        let peer = peer.map_err(|error| Broken::unconnected(error, false))?;
+        let by = if fresh { unpooled(&peer) } else { peer.clone() };
+        match connector.get_http_session(by.as_ref()).await {
+            Ok((upstream, reused)) => {
+                return Ok(Connected {
+                    upstream,
+                    reused,
+                    peer,
+                });
+            }
+            Err(error) => {
+                // A pooled connection of HTTP/2 that takes no more streams.
+                let stale = !fresh && *error.etype() == ErrorType::H2Error;
+                if stale || !peers.leave_out(backend, &peer) {
+                    return Err(Broken::unconnected(error, stale));
+                }
+                tracing::warn!(backend = %backend.name, error = %Fault(&error), "one of the backend's addresses takes no connection; another is tried");
+            }
+        }
+    }
+}
+
+impl Broken {
+    fn unconnected(error: Box<Error>, stale: bool) -> Self {
+        Broken {
+            error,
+            failure: Failure::Connect,
+            stale,
+        }
+    }
+}
+
+/// A peer whose connections aren't found in the pool: it has none under this key. One of HTTP/2 would be put there before
+/// it is given back, if it took a second stream.
+fn unpooled(peer: &HttpPeer) -> Arc<HttpPeer> {
+    let mut unpooled = HttpPeer::clone(peer);
+    unpooled.group_key ^= FRESH;
+    unpooled.options.max_h2_streams = 1;
+    Arc::new(unpooled)
+}
+
+async fn send_over(
+    connected: Connected,
+    backend: &Backend,
+    (head, outgoing): (RequestHeader, &Outgoing),
 ) -> std::result::Result<Reached, Broken> {
-    let connected = match fresh {
-        false => connector.get_http_session(peer.as_ref()).await,
-        true => {
-            let mut unpooled = HttpPeer::clone(peer);
-            unpooled.group_key ^= FRESH;
-            connector.get_http_session(&unpooled).await
-        }
-    };
-    let (mut upstream, reused) = match connected {
-        Ok(connected) => connected,
-        Err(error) => {
-            return Err(Broken {
-                error,
-                failure: Failure::Connect,
-                stale: false,
-            });
-        }
-    };
+    let Connected {
+        mut upstream,
+        reused,
+        peer,
+    } = connected;
     match send(&mut upstream, backend, head, outgoing).await {
         Ok(reusable) => Ok(Reached {
             upstream,
             reusable,
-            peer: peer.clone(),
+            peer,
         }),
         Err(error) => Err(Broken {
             failure: failure_of(&error),
@@ -181,7 +227,11 @@ async fn send(
     upstream.write_request_header(head).await?;
     upstream.set_read_timeout(None);
     let written = write_body(upstream, &outgoing.body).await;
-    upstream.set_read_timeout(Some(backend.timeouts.first_byte));
+    let first_byte = backend.timeouts.first_byte;
+    upstream.set_read_timeout(Some(match &written {
+        Ok(_) => first_byte,
+        Err(_) => first_byte.min(EARLY_ANSWER_TIMEOUT),
+    }));
     let answered = match &written {
         Ok(Written::Refused) => Ok(()),
         Ok(Written::Whole) | Err(_) => read_head(upstream).await,
@@ -260,4 +310,47 @@ async fn read_out(upstream: &mut HttpSession) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::upstream::peers::tests::{at, plan};
+
+    #[tokio::test]
+    async fn where_one_address_takes_no_connection_another_does() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let well = listener.local_addr().unwrap().to_string();
+        let nobody = well.replace("127.0.0.1", "127.0.0.2");
+        let plan = plan("models.example", "1s");
+        let backend = &plan.backends[0];
+        let peers = at(backend, &[&well, &nobody]).await;
+        let connector = Connector::new(None);
+        let mut tried = Vec::new();
+        for _ in 0..6 {
+            let connected = connect(&connector, &peers, backend, false).await;
+            let peer = connected
+                .unwrap_or_else(|broken| panic!("{}", broken.error))
+                .peer;
+            tried.push(peer._address.to_string());
+        }
+        assert_eq!(tried, vec![well; 6]);
+    }
+
+    #[tokio::test]
+    async fn where_no_address_takes_a_connection_that_is_the_backends_failure() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let first = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let second = first.replace("127.0.0.1", "127.0.0.2");
+        let plan = plan("models.example", "1s");
+        let backend = &plan.backends[0];
+        let peers = at(backend, &[&first, &second]).await;
+        let connected = connect(&Connector::new(None), &peers, backend, false).await;
+        let broken = connected.err().unwrap();
+        assert_eq!((broken.failure, broken.stale), (Failure::Connect, false));
+    }
 }

@@ -1,50 +1,38 @@
-//! Where a backend is: its addresses, asked of DNS again and again in the background, and the settings of
-//! connections to it.
+//! Where each backend is, and the settings of connections to it.
 //!
-//! `pingora-load-balancing` keeps and rotates the addresses of one backend. Which backend is asked is
-//! policy and not its business: its weighting isn't smooth, and it takes two backends at one address for
-//! one. `HttpPeer::new` with a host name would block the event loop, so peers are made from addresses.
+//! `HttpPeer::new` with a host name would block the event loop, so peers are made from addresses (`addresses.rs`).
 //! A connection is only shared by requests to the same backend of the same plan: `group_key` holds the
 //! name, the credentials and the authorities, which Pingora's own pool key doesn't.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
+use futures_util::future::join_all;
 use pingora::protocols::ALPN;
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddress;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{CertKey, WrappedX509};
-use pingora::{Error, ErrorType};
-use pingora_load_balancing::discovery::ServiceDiscovery;
-use pingora_load_balancing::selection::RoundRobin;
-use pingora_load_balancing::{Backend as Address, Backends, LoadBalancer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::addresses::Addresses;
 use crate::config::plan::{Backend, Endpoint, Plan};
 
-/// How often the names of backends are asked of DNS again.
-pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(15);
-/// A name that isn't answered by then counts as not found.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Unused connections are closed before the usual 60 s of the other side, or a request meets a closing one.
 const POOLED_IDLE: Duration = Duration::from_secs(50);
 /// A backend that takes no bytes of a request for this long is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Streams that share one HTTP/2 connection; a lost connection costs all of them.
 const STREAMS_PER_CONNECTION: usize = 64;
-/// More addresses than this of one name aren't tried in one selection.
-const ADDRESSES_TRIED: usize = 16;
 
 /// The backends' addresses and settings, by name; replaced when a plan is.
 #[derive(Debug)]
-pub struct Peers(ArcSwap<HashMap<Arc<str>, Arc<Site>>>);
+pub struct Peers(ArcSwap<Sites>);
 
 /// One backend's addresses and settings.
 pub struct Site {
@@ -58,7 +46,7 @@ enum Place {
     Named {
         host: String,
         port: u16,
-        addresses: Arc<LoadBalancer<RoundRobin>>,
+        addresses: Arc<Addresses>,
     },
 }
 
@@ -74,40 +62,69 @@ impl Peers {
         Peers(ArcSwap::from_pointee(sites(plan, &HashMap::new())))
     }
 
-    /// Takes the backends of another plan. Addresses of a name that stays are kept: DNS may be down just then.
-    pub fn replace(&self, plan: &Plan) {
-        let former = self.0.load_full();
-        self.0.store(Arc::new(sites(plan, &former)));
+    /// The backends of another plan. Addresses of a name that stays are kept: DNS may be down just then. Names that are new
+    /// are asked for, so that no request has to.
+    pub async fn prepare(&self, plan: &Plan) -> Sites {
+        let sites = sites(plan, &self.0.load());
+        resolve(sites.iter().filter(|(_, site)| site.is_unresolved())).await;
+        sites
+    }
+
+    /// Takes them.
+    pub fn replace(&self, sites: Sites) {
+        self.0.store(Arc::new(sites));
     }
 
     /// Asks DNS for every name once more.
     pub async fn resolve(&self) {
-        let sites = self.0.load_full();
-        for (backend, site) in sites.iter() {
-            let Place::Named { addresses, .. } = &site.place else {
-                continue;
-            };
-            if let Err(error) = addresses.update().await {
-                tracing::warn!(%backend, %error, "the backend's name wasn't resolved; the last addresses stay");
-            }
+        resolve(self.0.load_full().iter()).await;
+    }
+
+    /// Takes in that no connection came about: its address is left out for a while. Whether there is another to try.
+    pub fn leave_out(&self, backend: &Backend, peer: &HttpPeer) -> bool {
+        let site = self.0.load().get(&backend.name).cloned();
+        match site.as_deref().map(|site| &site.place) {
+            Some(Place::Named { addresses, .. }) => addresses.leave_out(&peer._address),
+            Some(Place::Fixed(_)) | None => false,
         }
     }
 
-    /// A peer for the next attempt at a backend.
+    /// A peer for the next attempt at a backend, to be connected to within this time.
     ///
     /// # Errors
     /// When its name has no address.
-    pub async fn peer(&self, backend: &Backend) -> pingora::Result<Arc<HttpPeer>> {
+    pub async fn peer(
+        &self,
+        backend: &Backend,
+        within: Duration,
+    ) -> pingora::Result<Arc<HttpPeer>> {
         let site = self.0.load().get(&backend.name).cloned();
         let site = match site {
             Some(site) => site,
             None => Arc::new(Site::new(backend, None)),
         };
-        site.peer().await
+        site.peer(within).await
     }
 }
 
-type Sites = HashMap<Arc<str>, Arc<Site>>;
+/// Where the backends are, by name.
+pub type Sites = HashMap<Arc<str>, Arc<Site>>;
+
+/// All at once: one name that isn't answered mustn't keep the others waiting.
+async fn resolve(sites: impl Iterator<Item = (&Arc<str>, &Arc<Site>)>) {
+    let resolve = |(backend, site): (&Arc<str>, &Arc<Site>)| {
+        let (backend, site) = (backend.clone(), site.clone());
+        async move {
+            let Place::Named { addresses, .. } = &site.place else {
+                return;
+            };
+            if let Err(error) = addresses.ask().await {
+                tracing::warn!(%backend, %error, "the backend's name wasn't resolved; the last addresses stay");
+            }
+        }
+    };
+    join_all(sites.map(resolve)).await;
+}
 
 fn sites(plan: &Plan, former: &Sites) -> Sites {
     let backends = plan.backends.iter();
@@ -133,20 +150,25 @@ impl Site {
         }
     }
 
-    async fn peer(&self) -> pingora::Result<Arc<HttpPeer>> {
-        let address = match &self.place {
+    fn is_unresolved(&self) -> bool {
+        match &self.place {
+            Place::Fixed(_) => false,
+            Place::Named { addresses, .. } => addresses.are_unknown(),
+        }
+    }
+
+    async fn peer(&self, within: Duration) -> pingora::Result<Arc<HttpPeer>> {
+        let addresses = match &self.place {
             Place::Fixed(_) => return Ok(self.template.clone()),
-            Place::Named { addresses, .. } => match addresses.select(b"", ADDRESSES_TRIED) {
-                Some(selected) => selected.addr,
-                None => {
-                    addresses.update().await?;
-                    let selected = addresses.select(b"", ADDRESSES_TRIED);
-                    selected.ok_or_else(no_address)?.addr
-                }
-            },
+            Place::Named { addresses, .. } => addresses,
         };
+        let (address, others) = addresses.next(within).await?;
         let mut peer = HttpPeer::clone(&self.template);
         peer._address = address;
+        // One that takes no connection mustn't use up the others' time.
+        let within = if others { within / 2 } else { within };
+        peer.options.connection_timeout = Some(within);
+        peer.options.total_connection_timeout = Some(within);
         Ok(Arc::new(peer))
     }
 }
@@ -164,23 +186,11 @@ fn place(url: &Endpoint, known: Option<&Place>) -> Place {
 }
 
 fn named(url: &Endpoint) -> Place {
-    let name = Name {
-        host: url.host.clone(),
-        port: url.port,
-    };
-    let addresses = LoadBalancer::from_backends(Backends::new(Box::new(name)));
     Place::Named {
         host: url.host.clone(),
         port: url.port,
-        addresses: Arc::new(addresses),
+        addresses: Arc::new(Addresses::of(&url.host, url.port)),
     }
-}
-
-fn no_address() -> Box<Error> {
-    Error::explain(
-        ErrorType::ConnectNoRoute,
-        "the backend's name has no address",
-    )
 }
 
 fn template(backend: &Backend) -> HttpPeer {
@@ -250,31 +260,6 @@ fn group_key(backend: &Backend) -> u64 {
     hasher.finish()
 }
 
-/// A host name as the source of addresses.
-struct Name {
-    host: String,
-    port: u16,
-}
-
-#[async_trait]
-impl ServiceDiscovery for Name {
-    async fn discover(&self) -> pingora::Result<(BTreeSet<Address>, HashMap<u64, bool>)> {
-        let looked_up = tokio::net::lookup_host((self.host.as_str(), self.port));
-        let found = tokio::time::timeout(RESOLVE_TIMEOUT, looked_up).await;
-        let addresses = match found {
-            Ok(Ok(addresses)) => addresses,
-            Ok(Err(error)) => {
-                return Error::e_because(ErrorType::ConnectNoRoute, "looking up a backend", error);
-            }
-            Err(_elapsed) => {
-                return Error::e_explain(ErrorType::ConnectTimedout, "looking up a backend");
-            }
-        };
-        let backends = addresses.filter_map(|address| Address::new(&address.to_string()).ok());
-        Ok((backends.collect(), HashMap::new()))
-    }
-}
-
 impl Endpoint {
     /// `scheme://authority`, for HTTP/2's pseudo-headers.
     pub fn scheme(&self) -> &'static str {
@@ -282,5 +267,78 @@ impl Endpoint {
             true => "https",
             false => "http",
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Write;
+
+    use super::super::addresses::tests::known;
+    use super::*;
+    use crate::config::secret::System;
+    use crate::config::{self, Source};
+
+    /// A plan with the backend `east`.
+    pub fn plan(host: &str, first_byte: &str) -> Plan {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(
+            file,
+            "[server]\nlisten = \"127.0.0.1:1\"\n[backends.east]\nurl = \"http://{host}:9\"\ntimeouts = {{ first-byte = \"{first_byte}\" }}\n"
+        )
+        .unwrap();
+        let source = Source::read(file.path().to_str().unwrap()).unwrap();
+        config::load(&source, &System::at(0)).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    /// The backend `east`, with these addresses.
+    pub async fn at(backend: &Backend, addresses: &[&str]) -> Peers {
+        let addresses = Arc::new(known(addresses).await);
+        let place = Place::Named {
+            host: backend.url.host.clone(),
+            port: backend.url.port,
+            addresses,
+        };
+        let site = Site {
+            place,
+            template: Arc::new(template(backend)),
+        };
+        let sites = HashMap::from([(backend.name.clone(), Arc::new(site))]);
+        Peers(ArcSwap::from_pointee(sites))
+    }
+
+    fn place(peers: &Peers) -> Place {
+        peers.0.load().get("east").unwrap().place.clone()
+    }
+
+    fn addresses(peers: &Peers) -> Arc<Addresses> {
+        match place(peers) {
+            Place::Named { addresses, .. } => addresses,
+            Place::Fixed(address) => panic!("a fixed place: {address}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_new_is_resolved_before_a_request_needs_it() {
+        let peers = Peers::new(&plan("127.0.0.1", "1s"));
+        assert!(matches!(place(&peers), Place::Fixed(_)));
+        let sites = peers.prepare(&plan("localhost", "1s")).await;
+        peers.replace(sites);
+        assert!(!addresses(&peers).are_unknown());
+    }
+
+    #[tokio::test]
+    async fn addresses_outlive_a_reload_and_what_is_new_in_it_is_taken() {
+        let peers = Peers::new(&plan("localhost", "1s"));
+        peers.resolve().await;
+        let before = addresses(&peers);
+        let plan = plan("localhost", "2s");
+        let sites = peers.prepare(&plan).await;
+        peers.replace(sites);
+        assert!(Arc::ptr_eq(&before, &addresses(&peers)));
+        let peer = peers.peer(&plan.backends[0], Duration::from_secs(1)).await;
+        let read_timeout = peer.unwrap().options.read_timeout;
+        assert_eq!(read_timeout, Some(Duration::from_secs(2)));
     }
 }
