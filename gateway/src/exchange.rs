@@ -14,6 +14,7 @@ mod embedding;
 mod relay;
 mod verdict;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,7 +52,7 @@ pub enum Served {
 /// Serves requests that are understood.
 pub struct Exchange<'a> {
     /// What outlives the request.
-    pub state: &'a State,
+    pub state: &'a Arc<State>,
     /// Pingora's pools of connections to backends.
     pub connector: &'a Connector,
     /// The connection to the caller.
@@ -142,11 +143,7 @@ impl Exchange<'_> {
         // Pingora's loop doesn't ask for a body that waits to be asked for.
         match body::ask_for(self.session).await {
             Ok(()) => Served::Carry(Box::new(carried)),
-            Err(_left) => {
-                // The backend wasn't asked: a breaker's probe is free again.
-                carried.report(self.state, None);
-                gone(carried.into_caller())
-            }
+            Err(_left) => gone(carried.into_caller()),
         }
     }
 

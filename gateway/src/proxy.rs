@@ -72,11 +72,11 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         ctx: &mut Context,
     ) -> Result<Box<HttpPeer>> {
         let carried = ctx.carried.as_mut().ok_or_else(not_carried)?;
-        carried.peer(&self.state, session.as_downstream()).await
+        carried.peer(&self.state).await
     }
 
     async fn upstream_request_filter(
@@ -94,10 +94,21 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        if let Some(carried) = ctx.carried.as_mut() {
-            carried.answered(head);
-        }
-        Ok(())
+        let carried = ctx.carried.as_mut();
+        carried.map_or(Ok(()), |carried| carried.answered(head))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        peer: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let carried = ctx.carried.as_mut();
+        error
+            .set_retry(carried.is_some_and(|carried| carried.unreached(&self.state, peer, &error)));
+        error
     }
 
     fn error_while_proxy(
@@ -105,10 +116,11 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         _session: &mut Session,
         mut error: Box<Error>,
-        _ctx: &mut Context,
+        ctx: &mut Context,
         _client_reused: bool,
     ) -> Box<Error> {
-        error.set_retry(false);
+        let carried = ctx.carried.as_mut();
+        error.set_retry(carried.is_some_and(|carried| carried.goes_on(&error)));
         error
     }
 
@@ -126,7 +138,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        if let Some(record) = ctx.take_record(&self.state, error) {
+        if let Some(record) = ctx.take_record(error) {
             let head = session.req_header();
             account::account(&self.state, &ctx.arrival, head, &record, clock::now());
         }
@@ -184,11 +196,11 @@ impl Context {
         Some((status.ok()?, refusal))
     }
 
-    fn take_record(&mut self, state: &State, error: Option<&Error>) -> Option<Box<Record>> {
+    fn take_record(&mut self, error: Option<&Error>) -> Option<Box<Record>> {
         let refused = self.refused.take();
-        let carried = self.carried.take();
-        if let Some(carried) = &carried {
-            carried.report(state, error);
+        let mut carried = self.carried.take();
+        if let Some(carried) = &mut carried {
+            carried.report(error);
         }
         self.record
             .take()

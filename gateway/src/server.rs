@@ -32,8 +32,11 @@ use crate::proxy::Gateway;
 use crate::reload::reload;
 use crate::state::State;
 use crate::trips;
-use crate::upstream::peers::RESOLVE_INTERVAL;
+use crate::upstream::addresses::RESOLVE_INTERVAL;
 
+/// How often Pingora's loop may try a carried call: a pool's attempts, and the addresses of each name. What ends it is the
+/// pool's own count.
+const CARRIED_TRIES: usize = 64;
 /// Histograms hold their samples until they are folded this often.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How often idle counters are looked for.
@@ -135,7 +138,7 @@ fn server_conf(settings: &plan::Server) -> ServerConf {
         grace_period_seconds: Some(settings.drain_timeout.as_secs()),
         graceful_shutdown_timeout_seconds: Some(RUNTIME_STOP_S),
         upstream_keepalive_pool_size: POOLED_CONNECTIONS,
-        max_retries: 1,
+        max_retries: CARRIED_TRIES,
         ..ServerConf::default()
     }
 }

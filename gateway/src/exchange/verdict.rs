@@ -11,9 +11,15 @@ use crate::clock;
 use crate::context::End;
 use crate::stage::respond::{self, Failure};
 use crate::stage::select::{Course, Step};
+use crate::state::State;
 
 /// Tells the breaker that a stream is no answer, and says what follows.
-pub fn begun_badly(course: &mut Course<'_>, step: &Step, head: &Outcome, trouble: Trouble) -> Next {
+pub fn begun_badly(
+    course: &mut Course<&State>,
+    step: &Step,
+    head: &Outcome,
+    trouble: Trouble,
+) -> Next {
     let outcome = match trouble {
         Trouble::Error(status) => error_event(step, head, status),
         Trouble::Nothing(Failure::Timeout) => Outcome::Failed(Failure::Timeout.reason()),
@@ -33,12 +39,12 @@ pub fn label_of(trouble: Trouble) -> &'static str {
 /// Tells the breaker how an answer went through, and says what follows where it broke off before a byte had gone out.
 /// `head` is what the answer's head said.
 pub fn relayed(
-    course: &mut Course<'_>,
+    course: &mut Course<&State>,
     step: &Step,
     head: Outcome,
     relayed: &Relayed,
 ) -> Option<Next> {
-    let broken = Outcome::Failed(Failure::Reset.reason());
+    let broken = Outcome::Failed(relayed.cut.reason());
     let (outcome, caller) = match (relayed.committed, relayed.end) {
         (false, _) => (broken, Caller::Waits),
         (true, End::UpstreamCut) => (broken, Caller::HasFirstByte),

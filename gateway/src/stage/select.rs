@@ -7,6 +7,7 @@
 //! nowhere. What is decided is `filters`' (balance, breaker, retry); what is kept between requests is
 //! `health`'s. Never connects.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +27,9 @@ use crate::trips;
 use crate::upstream::headers::HeaderView;
 
 /// One request's way through its pool.
-pub struct Course<'s> {
-    state: &'s State,
+#[derive(Debug)]
+pub struct Course<S> {
+    state: S,
     pool: Arc<Pool>,
     health: Arc<PoolHealth>,
     asks: Asks,
@@ -56,19 +58,9 @@ pub struct Step {
     sent_at: Time,
 }
 
-impl Step {
-    /// Tells the breaker how the attempt ended, where nothing can follow it.
-    pub fn report(&self, state: &State, outcome: &Outcome, now: Time) {
-        let times = (self.sent_at, now);
-        let health = &state.health;
-        let transition = health.record(&state.metrics, &self.backend, outcome, times);
-        trips::tell(state, &self.backend, transition, now);
-    }
-}
-
-impl<'s> Course<'s> {
+impl<S: Deref<Target = State>> Course<S> {
     /// A request that comes to the pool.
-    pub fn begin(state: &'s State, pool: Arc<Pool>, asks: Asks, now: Time) -> Self {
+    pub fn begin(state: S, pool: Arc<Pool>, asks: Asks, now: Time) -> Self {
         let health = state.health.pool(&pool, now, state.seed());
         health.budget().deposit(now);
         Course {
@@ -100,7 +92,8 @@ impl<'s> Course<'s> {
             }
         }
         let estimate = self.asks.estimate;
-        let Able { usable, roomy } = self.state.health.able(&self.pool, estimate, now);
+        let health = &self.state.health;
+        let Able { usable, roomy } = health.able(&self.pool, &self.health, estimate, now);
         let (usable, roomy) = (usable.but(self.tried), roomy.but(self.tried));
         self.choose(roomy, now)
             .or_else(|| self.choose(usable.but(roomy), now))
@@ -121,10 +114,18 @@ impl<'s> Course<'s> {
         self.state.health.heard(&step.backend, &headers, now);
     }
 
+    /// Tells the breaker how an attempt ended, where nothing can follow it.
+    pub fn report(&self, step: &Step, outcome: &Outcome, now: Time) {
+        let times = (step.sent_at, now);
+        let (health, metrics) = (&self.state.health, &self.state.metrics);
+        let transition = health.record(metrics, &step.backend, outcome, times);
+        trips::tell(&self.state, &step.backend, transition, now);
+    }
+
     /// How an attempt ended, and what follows it.
     pub fn ended(&mut self, step: &Step, outcome: &Outcome, caller: Caller, now: Time) -> Next {
         self.attempts += 1;
-        step.report(self.state, outcome, now);
+        self.report(step, outcome, now);
         self.ends.push((step.member, self.end(step, outcome, now)));
         let so_far = SoFar {
             attempts: self.attempts,
