@@ -113,7 +113,7 @@ pub enum TripReason {
     Status,
     /// No connection.
     Connect,
-    /// No first byte in time.
+    /// No first byte in time, or nothing more.
     Timeout,
     /// A broken connection.
     Reset,

@@ -45,7 +45,7 @@ pub enum Outcome {
 pub enum FailureReason {
     /// No connection: the name, the network, or TLS.
     Connect,
-    /// A connection, and no first byte in time.
+    /// A connection, and no first byte in time, or nothing more.
     Timeout,
     /// A connection that broke before the answer was there.
     Reset,

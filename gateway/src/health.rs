@@ -5,10 +5,11 @@
 //! instructions when a request is admitted to a backend that has a breaker, and when it ends.
 //! Never decides: `filters::breaker`, `filters::balance` and `filters::retry` do.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use filters::balance::remaining::Remaining;
 use filters::balance::{Members, Turns};
 use filters::breaker::{Admission, Cell, News, State, Transition, TripReason};
@@ -50,6 +51,16 @@ pub struct BackendHealth {
 pub struct PoolHealth {
     turns: Turns,
     budget: Mutex<Budget>,
+    /// Looked up once a plan, or thirty members would cost thirty look-ups a request.
+    members: ArcSwap<MembersHealth>,
+}
+
+/// The health of a pool's members, in their order.
+#[derive(Debug, Default)]
+struct MembersHealth {
+    /// Whose they are.
+    pool: Weak<Pool>,
+    members: Box<[Arc<BackendHealth>]>,
 }
 
 /// Who of a pool can serve a request.
@@ -91,24 +102,39 @@ impl Health {
         self.pools.entry(pool.name.as_ref(), || PoolHealth {
             turns: Turns::beginning_at(seed),
             budget: Mutex::new(Budget::new(now)),
+            members: ArcSwap::default(),
         })
     }
 
     /// The members that can serve a request of so many tokens.
-    pub fn able(&self, pool: &Pool, estimate: Tokens, now: Time) -> Able {
+    pub fn able(&self, pool: &Arc<Pool>, of: &PoolHealth, estimate: Tokens, now: Time) -> Able {
+        let mut known = of.members.load();
+        if !std::ptr::eq(known.pool.as_ptr(), Arc::as_ptr(pool)) {
+            let looked_up = Arc::new(self.members(pool));
+            of.members.store(looked_up.clone());
+            known = Guard::from_inner(looked_up);
+        }
         let (mut usable, mut roomy) = (Members::NONE, Members::NONE);
-        for (place, member) in pool.members.iter().enumerate() {
-            let health = self.backends.find(member.backend.name.as_ref());
-            let is_closed =
-                |health: &BackendHealth| member.backend.breaker.is_none() || health.lets(now);
-            if health.as_deref().is_none_or(is_closed) {
+        let members = pool.members.iter().zip(&known.members);
+        for (place, (member, health)) in members.enumerate() {
+            if member.backend.breaker.is_none() || health.lets(now) {
                 usable = usable.with(place);
-                if health.is_none_or(|health| health.fits(estimate, now)) {
+                if health.fits(estimate, now) {
                     roomy = roomy.with(place);
                 }
             }
         }
         Able { usable, roomy }
+    }
+
+    fn members(&self, pool: &Arc<Pool>) -> MembersHealth {
+        let members = pool.members.iter();
+        MembersHealth {
+            pool: Arc::downgrade(pool),
+            members: members
+                .map(|member| self.backend(&member.backend))
+                .collect(),
+        }
     }
 
     /// Whether a backend's breaker would let a request through.
@@ -122,10 +148,14 @@ impl Health {
 
     /// Why a member that wasn't tried can't serve, for what the caller is told.
     pub fn end(&self, backend: &Backend, now: Time) -> Option<End> {
-        let State::Open { until, reason } = self.backend(backend).state(now) else {
-            return None;
+        let health = self.backend(backend);
+        let (reason, wait) = match health.state(now) {
+            State::Open { until, reason } => (reason, until.nanoseconds_since(now)),
+            // Another request is its probe.
+            State::HalfOpen { reason } if !health.lets(now) => (reason, PROBING_NANOSECONDS),
+            State::Closed | State::HalfOpen { .. } => return None,
         };
-        let wait = Some(Duration::from_nanos(until.nanoseconds_since(now)));
+        let wait = Some(Duration::from_nanos(wait));
         Some(match reason {
             TripReason::Throttled => End::Throttled { wait },
             TripReason::Status
@@ -285,6 +315,9 @@ impl PoolHealth {
 fn seconds_until(until: Time, now: Time) -> f64 {
     Duration::from_nanos(until.nanoseconds_since(now)).as_secs_f64()
 }
+
+/// Who meets a probe that is on its way is told to come back after this long: most are answered by then. 1 s.
+const PROBING_NANOSECONDS: u64 = 1_000_000_000;
 
 /// Trips of other replicas bear it in the place of a reason, so that the sum over the replicas counts each once.
 const HEARD: &str = "heard";

@@ -360,6 +360,47 @@ async fn files_and_threads_are_asked_of_the_backend_that_made_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_of_a_file_is_made_where_that_is_and_what_an_answer_names_is_found() {
+    let pair = pair().await;
+    let gateway = Gateway::start(&config(&pair, "", ""));
+    for (name, handle) in ["one", "two"].iter().zip(&pair) {
+        for (path, body) in [
+            ("/files", format!(r#"{{"id":"file-{name}1"}}"#)),
+            (
+                "/batches",
+                format!(r#"{{"id":"batch-{name}1","output_file_id":"file-{name}2"}}"#),
+            ),
+            (
+                "/threads",
+                format!(r#"{{"id":"run-{name}1","thread_id":"thread-{name}1"}}"#),
+            ),
+        ] {
+            handle.set(Behaviour::answer(200, &[], Some(&body)).on_path(path));
+        }
+    }
+    let post = |path: &str, body: &str| {
+        let answer = http::post(&format!("{}/v1/{path}", gateway.url), &[KEY], body);
+        region(&answer)
+    };
+    for _ in 0..4 {
+        let home = post("files", "{}");
+        let file = format!("file-{home}1");
+        let batch = format!(r#"{{"input_file_id":"{file}","endpoint":"/v1/responses"}}"#);
+        assert_eq!(post("batches", &batch), home);
+        let content = format!("files/file-{home}2/content");
+        assert_eq!(region(&get(&gateway, &content)), home);
+        let input = format!(
+            r#"[{{"role":"user","content":[{{"type":"input_file","file_id":"{file}"}}]}}]"#
+        );
+        let response = format!(r#"{{"model":"gpt-4o","input":{input}}}"#);
+        assert_eq!(post("responses", &response), home);
+        let run = post("threads/runs", r#"{"assistant_id":"asst-of-nobody1"}"#);
+        let messages = format!("threads/thread-{run}1/messages");
+        assert_eq!(region(&get(&gateway, &messages)), run);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_response_made_through_one_replica_is_found_through_another() {
     let (pair, mut server) = (pair().await, Server::start());
     let redis = format!("[redis]\nurl = \"{}\"\ntimeout = \"2s\"\n", server.url());

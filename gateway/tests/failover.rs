@@ -6,8 +6,11 @@
 #[path = "support/support.rs"]
 mod support;
 
+use std::io::{Read, Write};
+
 use load_tests::simulator::behaviour::BreakageKind;
 use load_tests::simulator::{Behaviour, Handle, Options, Simulator};
+use support::backend::{After, Backend};
 use support::gateway::Gateway;
 use support::http::{self, Answer};
 
@@ -181,6 +184,78 @@ async fn a_refused_credential_of_ours_is_told_and_trips_its_backend() {
     let trips = [("backend", "b0"), ("reason", "credential")];
     gateway.wait_for_metric("tollgate_backend_trips_total", &trips, 1.0);
     assert_eq!(call(&gateway).header("x-ms-region"), Some("two"));
+}
+
+#[test]
+fn an_answer_that_falls_silent_in_its_body_has_timed_out() {
+    let silent = Backend::start(|_, stream| {
+        stream.write_all(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{",
+        )?;
+        let _until_the_gateway_leaves = stream.read(&mut [0]);
+        Ok(After::Close)
+    });
+    let place = "priority = 1";
+    let (url, breaker) = (silent.url.as_str(), FOLLOWS);
+    let config = config(&[Member {
+        url,
+        place,
+        breaker,
+    }]);
+    let gateway =
+        Gateway::start(&config.replace("between-bytes = \"20s\"", "between-bytes = \"200ms\""));
+    let answer = call(&gateway);
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (504, "backend_timeout")
+    );
+    for (name, label) in [
+        ("tollgate_backend_attempts_total", ("status", "timeout")),
+        ("tollgate_backend_trips_total", ("reason", "timeout")),
+    ] {
+        gateway.wait_for_metric(name, &[label], 1.0);
+    }
+}
+
+#[test]
+fn who_leaves_while_a_refusal_is_read_out_is_tried_nowhere_else() {
+    let (say, told) = std::sync::mpsc::channel::<()>();
+    let (said, hears) = std::sync::mpsc::channel::<()>();
+    let told = std::sync::Mutex::new(told);
+    let first = Backend::start(move |_, stream| {
+        told.lock().unwrap().recv().unwrap();
+        stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 9\r\n\r\n{")?;
+        said.send(()).unwrap();
+        let _until_the_gateway_leaves = stream.read(&mut [0]);
+        Ok(After::Close)
+    });
+    let second = Backend::fixed(200, &[("content-type", "application/json")], "{}");
+    let gateway = Gateway::start(&config(&[
+        Member {
+            url: &first.url,
+            place: "priority = 1",
+            breaker: FOLLOWS,
+        },
+        Member {
+            url: &second.url,
+            place: "priority = 2",
+            breaker: FOLLOWS,
+        },
+    ]));
+    let mut caller = http::connect(&gateway.url["http://".len()..]).unwrap();
+    let (key, length) = (KEY.1, CALL.len());
+    write!(caller, "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\napi-key: {key}\r\ncontent-length: {length}\r\n\r\n{CALL}").unwrap();
+    first.wait_for(1);
+    // Stopped, so that it learns of the refusal and of the caller's leaving at once.
+    gateway.signal("STOP");
+    say.send(()).unwrap();
+    hears.recv().unwrap();
+    caller.shutdown(std::net::Shutdown::Both).unwrap();
+    gateway.signal("CONT");
+    gateway.wait_for_metric("tollgate_requests_total", &[("status", "499")], 1.0);
+    assert!(second.received().is_empty());
+    let trip = [("backend", "b0"), ("reason", "status")];
+    gateway.wait_for_metric("tollgate_backend_trips_total", &trip, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

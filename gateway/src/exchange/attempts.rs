@@ -10,6 +10,7 @@ use filters::refusal::Refusal;
 use filters::retry::{Caller, Next};
 use filters::route::Shape;
 use filters::units::Tokens;
+use futures_util::FutureExt;
 use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -27,6 +28,7 @@ use crate::stage::forward::{self, Outgoing, Reading};
 use crate::stage::limit::{self, Hold};
 use crate::stage::respond::{self, Failure};
 use crate::stage::select::{Course, Step};
+use crate::state::State;
 use crate::upstream::fault::Fault;
 
 /// One understood request on its way to backends.
@@ -36,6 +38,8 @@ pub(super) struct Attempts<'a, 'u> {
     hold: Hold,
     record: Record,
     keeping: Option<Keeping>,
+    /// What it names that only one backend may hold.
+    named: Option<String>,
     begun: Moment,
 }
 
@@ -83,6 +87,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             hold,
             record,
             keeping: missed.keeping,
+            named: None,
             begun: clock::now(),
         }
     }
@@ -90,23 +95,27 @@ impl<'a, 'u> Attempts<'a, 'u> {
     /// Attempts until one is committed or none is left.
     pub async fn run(mut self) -> Served {
         let pool = self.understood.admitted.pool.clone();
-        self.understood.recall(self.exchange.state).await;
-        let asks = self.understood.asks(&self.exchange);
-        let mut course = Course::begin(self.exchange.state, pool, asks, self.begun.time());
+        self.named = self.understood.named(self.exchange.state).await;
+        let asks = self.understood.asks(&self.exchange, self.named.as_deref());
+        let state: &State = self.exchange.state;
+        let mut course = Course::begin(state, pool, asks, self.begun.time());
         while let Some(step) = course.next(clock::now().time()) {
             self.record.backend = Some(step.backend.clone());
             match self.attempt(&mut course, &step).await {
                 Tried::Relayed(relayed) => return self.relayed(*relayed).await,
                 Tried::Gone => return self.left().await,
-                Tried::Failed(Next::Elsewhere(_) | Next::SameAgain(_)) => {}
-                Tried::Failed(Next::PassOn | Next::Refuse | Next::GiveUp) => break,
+                Tried::Failed(Next::Elsewhere(_) | Next::SameAgain(_)) if self.caller_waits() => {}
+                Tried::Failed(Next::Elsewhere(_) | Next::SameAgain(_) | Next::GiveUp) => {
+                    return self.left_unserved();
+                }
+                Tried::Failed(Next::PassOn | Next::Refuse) => break,
             }
         }
         let refusal = course.exhausted(clock::now().time());
         self.failed(refusal).await
     }
 
-    async fn attempt(&mut self, course: &mut Course<'_>, step: &Step) -> Tried {
+    async fn attempt(&mut self, course: &mut Course<&State>, step: &Step) -> Tried {
         let backend = &step.backend;
         let (reached, outgoing) = match self.reach(backend).await {
             Ok(reached) => reached,
@@ -116,11 +125,11 @@ impl<'a, 'u> Attempts<'a, 'u> {
             return self.unreached(course, step, Unreached::Failed(Failure::Reset));
         };
         course.heard(step, &answer.headers, clock::now().time());
-        if respond::refuses_credential(answer.status) {
+        let outcome = respond::judged(&answer, &backend.auth, clock::unix_time());
+        if outcome == Outcome::CredentialRefused {
             let status = answer.status.as_u16();
             tracing::error!(backend = %backend.name, status, "the backend refused our credential");
         }
-        let outcome = respond::judged(&answer, &backend.auth, clock::unix_time());
         if respond::is_success(answer.status.as_u16()) {
             let passing = Passing {
                 reached,
@@ -141,12 +150,20 @@ impl<'a, 'u> Attempts<'a, 'u> {
             return self.pass_on(course, step, passing).await;
         }
         self.ended(backend, respond::outcome(answer.status));
-        reached.discard(self.exchange.connector).await;
-        Tried::Failed(next)
+        tokio::select! {
+            () = reached.discard(self.exchange.connector) => Tried::Failed(next),
+            _ = self.exchange.session.read_body_or_idle(true) => Tried::Failed(Next::GiveUp),
+        }
+    }
+
+    /// Whether there still is someone to try again for.
+    fn caller_waits(&mut self) -> bool {
+        let left = self.exchange.session.read_body_or_idle(true).now_or_never();
+        left.is_none()
     }
 
     /// No answer's head came.
-    fn unreached(&mut self, course: &mut Course<'_>, step: &Step, why: Unreached) -> Tried {
+    fn unreached(&mut self, course: &mut Course<&State>, step: &Step, why: Unreached) -> Tried {
         let now = clock::now().time();
         match why {
             Unreached::Gone => {
@@ -216,7 +233,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     /// Passes an answer on to the caller.
     async fn pass_on(
         &mut self,
-        course: &mut Course<'_>,
+        course: &mut Course<&State>,
         step: &Step,
         mut passing: Passing,
     ) -> Tried {
@@ -248,13 +265,14 @@ impl<'a, 'u> Attempts<'a, 'u> {
             }
         } else {
             let cookie = course.cookie(step, affinity::is_secure(relay.session));
-            let keeping = (self.exchange.state, step.backend.as_ref(), cookie);
-            relay.holder = self.understood.keep(&mut relay.answer, keeping);
+            let keeping = (&**self.exchange.state, step.backend.as_ref(), cookie);
+            let named = self.named.as_deref();
+            relay.holder = self.understood.keep(&mut relay.answer, named, keeping);
         }
         let relayed = relay.run().await;
         drop(stream_open);
         let label = match (relayed.committed, relayed.end) {
-            (false, _) => Failure::Reset.outcome(),
+            (false, _) => relayed.cut.outcome(),
             (true, End::UpstreamCut) => "cut",
             (true, End::Complete | End::ClientGone | End::Refused | End::Cached) => {
                 match relayed.error {
@@ -311,6 +329,13 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.record.waited += clock::now().since(self.begun);
         self.record.end = End::ClientGone;
         self.count(None).await;
+        self.served(true)
+    }
+
+    /// The caller left after an attempt that failed: nothing was used.
+    fn left_unserved(mut self) -> Served {
+        self.record.waited += clock::now().since(self.begun);
+        self.record.end = End::ClientGone;
         self.served(true)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Only gathers: `affinity` says where a request belongs, `stage/select.rs` follows it.
 
-use filters::balance::remaining;
+use filters::balance::{named, remaining};
 use filters::route::Shape;
 use filters::units::Tokens;
 use http::HeaderValue;
@@ -17,17 +17,34 @@ use crate::stage::select::Asks;
 use crate::state::State;
 
 impl Understood<'_> {
-    /// Asks the other replicas where it belongs, if it names what this one doesn't know.
-    pub(super) async fn recall(&self, state: &State) {
-        let api = &self.caller.api.name;
-        affinity::recall(state, &self.admitted.pool, api, self.named_id()).await;
+    /// What it names that only one backend may hold. Asks the other replicas who does, if this one doesn't know. Of the
+    /// ids that its body holds, the first whose holder is known.
+    pub(super) async fn named(&self, state: &State) -> Option<String> {
+        let (pool, api) = (&self.admitted.pool, &self.caller.api.name);
+        if pool.members.len() == 1 {
+            return None;
+        }
+        if let Some(id) = affinity::named_id(&self.call, self.facts.as_ref()) {
+            affinity::recall(state, pool, api, id).await;
+            return Some(id.to_owned());
+        }
+        // What is made may be made from such things.
+        if !affinity::makes(&self.call) {
+            return None;
+        }
+        for id in named::ids_in_body(&self.body.bytes) {
+            if affinity::recall(state, pool, api, &id).await {
+                return Some(id);
+            }
+        }
+        None
     }
 
     /// Where it belongs, and what it will be charged for.
-    pub(super) fn asks(&self, exchange: &Exchange<'_>) -> Asks {
+    pub(super) fn asks(&self, exchange: &Exchange<'_>, named: Option<&str>) -> Asks {
         let clues = Clues {
             api: &self.caller.api.name,
-            id: self.named_id(),
+            id: named,
             headers: &exchange.session.req_header().headers,
         };
         let (plan, pool) = (&exchange.arrival.plan, &self.admitted.pool);
@@ -43,6 +60,7 @@ impl Understood<'_> {
     pub(super) fn keep<'k>(
         &'k self,
         answer: &mut ResponseHeader,
+        named: Option<&str>,
         (state, backend, cookie): (&'k State, &'k Backend, Option<HeaderValue>),
     ) -> Option<Holder<'k>> {
         let pool = &self.admitted.pool;
@@ -56,14 +74,11 @@ impl Understood<'_> {
             api: &self.caller.api.name,
             backend: &backend.name,
         };
-        if let Some(id) = self.named_id() {
+        if let Some(id) = named {
             holder.knew(id);
         }
-        affinity::makes(&self.call).then_some(holder)
-    }
-
-    fn named_id(&self) -> Option<&str> {
-        affinity::named_id(&self.call, self.facts.as_ref())
+        let names_more = named.is_some() && self.caller.shape == Shape::Other;
+        (names_more || affinity::makes(&self.call)).then_some(holder)
     }
 
     /// What backends will count for it, as far as its size tells.

@@ -22,6 +22,7 @@ use crate::health::Admitted;
 use crate::stage::forward::{self, Outgoing};
 use crate::stage::respond::{self, Failure};
 use crate::state::State;
+use crate::trips;
 use crate::upstream::fault::Fault;
 use crate::upstream::headers::HeaderView;
 
@@ -99,10 +100,11 @@ struct Verdict<'a> {
 
 impl Drop for Verdict<'_> {
     fn drop(&mut self) {
-        let times = (self.sent_at, clock::now().time());
-        let metrics = &self.state.metrics;
-        let health = &self.state.health;
-        health.record(metrics, self.backend, &self.outcome, times);
+        let now = clock::now().time();
+        let times = (self.sent_at, now);
+        let (health, metrics) = (&self.state.health, &self.state.metrics);
+        let transition = health.record(metrics, self.backend, &self.outcome, times);
+        trips::tell(self.state, self.backend, transition, now);
     }
 }
 
@@ -132,7 +134,7 @@ async fn ask(
     let verdict = respond::judged(answer, &backend.auth, clock::unix_time());
     let headers = HeaderView(&answer.headers);
     state.health.heard(backend, &headers, clock::now().time());
-    if respond::refuses_credential(status) {
+    if verdict == Outcome::CredentialRefused {
         let status = status.as_u16();
         tracing::error!(backend = %backend.name, status, "the backend refused our credential");
     }

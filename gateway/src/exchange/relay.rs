@@ -52,6 +52,8 @@ pub struct Relayed {
     pub first_token: Option<Moment>,
     /// The status that an error in the stream stands for.
     pub error: Option<u16>,
+    /// How the backend broke off, where it did.
+    pub cut: Failure,
     /// The answer was read to its end: the connection can be used again.
     pub drained: bool,
     /// The answer broke off in a way that only a closed connection can tell the caller.
@@ -69,6 +71,7 @@ impl Relayed {
             meter: None,
             first_token: None,
             error: None,
+            cut: Failure::Reset,
             drained: end == End::Complete,
             abort: end != End::Complete,
             committed: true,
@@ -214,6 +217,7 @@ impl Relay<'_> {
         if let Err(relayed) = self.send_head(Framing::Unknown).await {
             return relayed;
         }
+        let mut cut = Failure::Reset;
         let (mut stream, held, over) = begun.into_parts();
         self.learn(stream.id());
         if self.send(held).await.is_err() {
@@ -235,13 +239,16 @@ impl Relay<'_> {
                     }
                     Next::Gone => return self.left(stream).await,
                     Next::End => break stream.end(Stopped::Cleanly),
-                    Next::Cut(_) => break stream.end(Stopped::Broken),
+                    Next::Cut(failure) => {
+                        cut = failure;
+                        break stream.end(Stopped::Broken);
+                    }
                 }
             },
         };
         match rest {
             Some(rest) => self.end_stream(rest, stream).await,
-            None => self.break_off(stream).await,
+            None => self.break_off(stream, cut).await,
         }
     }
 
@@ -270,12 +277,13 @@ impl Relay<'_> {
 
     /// The caller gets an error event and a proper end of the body, so that its SDK raises instead of hanging. Inside an
     /// event that is partly sent nothing can be said: there the connection is closed.
-    async fn break_off(&mut self, stream: Stream) -> Relayed {
+    async fn break_off(&mut self, stream: Stream, cut: Failure) -> Relayed {
         let mute = stream.is_inside_unread();
         let event = respond::broken_stream_event(self.shape);
         let told = !mute && self.send(event).await.is_ok() && self.finish().await == End::Complete;
         let mut relayed = stream.into_relayed(End::UpstreamCut);
         relayed.abort = !told;
+        relayed.cut = cut;
         relayed
     }
 }

@@ -142,11 +142,6 @@ fn credential(auth: &Auth) -> Credential {
     }
 }
 
-/// Whether the backend refused our own credential.
-pub fn refuses_credential(status: StatusCode) -> bool {
-    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-}
-
 /// Whether an answer that comes before the request was sent whole makes the rest of it useless.
 pub fn refuses_request(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()

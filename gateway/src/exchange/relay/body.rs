@@ -11,7 +11,7 @@ use super::upstream::{Came, Over};
 use super::{Next, Relay, Relayed};
 use crate::context::End;
 use crate::stage::cache::Made;
-use crate::stage::respond::{self, Framing};
+use crate::stage::respond::{self, Failure, Framing};
 
 /// An unstreamed answer up to this size is read whole before its head is sent. Bytes.
 const WHOLE_ANSWER_MAX_BYTES: usize = 4 << 20;
@@ -48,8 +48,8 @@ impl Relay<'_> {
                 }
                 // What is left of a refusal still says what it is.
                 Next::Cut(_) if !respond::is_success(self.answer.status.as_u16()) => break,
-                Next::Cut(_) => {
-                    let mut relayed = Relayed::new(End::UpstreamCut);
+                Next::Cut(failure) => {
+                    let mut relayed = broken_off(failure);
                     relayed.committed = false;
                     return relayed;
                 }
@@ -67,6 +67,9 @@ impl Relay<'_> {
 
     async fn send_whole(&mut self, body: Bytes) -> Relayed {
         let read = answer::read_body(self.shape, &body);
+        if let (Some(holder), Shape::Other) = (&self.holder, self.shape) {
+            holder.named(&body);
+        }
         self.learn(read.id.as_deref());
         if let Some(usage) = read.usage {
             // So that the head tells what is left after this call. Settled already if it failed.
@@ -106,7 +109,7 @@ impl Relay<'_> {
             chunk = match self.next().await {
                 Next::Chunk(chunk) => chunk,
                 Next::End => break,
-                Next::Cut(_) => return Relayed::new(End::UpstreamCut),
+                Next::Cut(failure) => return broken_off(failure),
                 Next::Gone => return Relayed::new(End::ClientGone),
             };
         }
@@ -116,6 +119,13 @@ impl Relay<'_> {
             relayed.usage = answer::read_tail(&tail);
         }
         relayed
+    }
+}
+
+fn broken_off(cut: Failure) -> Relayed {
+    Relayed {
+        cut,
+        ..Relayed::new(End::UpstreamCut)
     }
 }
 

@@ -15,7 +15,7 @@ use super::Relayed;
 use crate::clock::{self, Moment};
 use crate::context::End;
 use crate::stage::cache::Made;
-use crate::stage::respond::OwnEnd;
+use crate::stage::respond::{Failure, OwnEnd};
 
 /// A larger event is passed on unread. Bytes.
 const EVENT_MAX_BYTES: usize = 8 << 20;
@@ -152,6 +152,7 @@ impl Stream {
             model: self.meter.model().map(str::to_owned),
             first_token: self.first_token,
             error: self.meter.error(),
+            cut: Failure::Reset,
             drained: self.drained,
             abort: end == End::ClientGone,
             committed: true,
