@@ -1,6 +1,6 @@
 //! How long a backend asks to be left alone.
 //!
-//! One parser for all the ways this is written, the finest first: `retry-after-ms`; `Retry-After` in
+//! One parser for all the ways this is written, the finest first: `retry-after-ms` and its older name; `Retry-After` in
 //! seconds (a fraction is taken too) or as a date in HTTP's three forms; then
 //! `x-ratelimit-reset-requests` and `-tokens`. A reset says when a limit is whole again, not that it
 //! was hit: it counts only where its `x-ratelimit-remaining-*` is 0 (the longest of such), or, if
@@ -66,7 +66,8 @@ pub(crate) fn text<'h>(headers: &'h dyn Headers, lower_case_name: &str) -> Optio
 }
 
 fn milliseconds(headers: &dyn Headers) -> Option<Duration> {
-    amount(text(headers, "retry-after-ms")?, MILLISECOND)
+    let read = |name| amount(text(headers, name)?, MILLISECOND);
+    read("retry-after-ms").or_else(|| read("x-ms-retry-after-ms"))
 }
 
 fn seconds_or_date(headers: &dyn Headers, now: UnixTime) -> Option<Duration> {
@@ -176,6 +177,7 @@ mod tests {
             ("retry-after", "Sun Nov  6 08:49:37 1994", Some(30_000)),
             ("retry-after", "Sun, 06 Nov 1994 08:49:07 GMT", None),
             ("retry-after-ms", "1500", Some(1_500)),
+            ("x-ms-retry-after-ms", "1500", Some(1_500)),
             ("retry-after-ms", "0.5", Some(0)),
             ("retry-after-ms", "0", None),
             ("retry-after", "-1", None),

@@ -25,7 +25,7 @@ const STREAM: &str =
 const FOLLOWS: &str = r#"failure-condition = { count = 1, interval = "60s" }
 trip-duration = "1s"
 accept-retry-after = true
-max-retry-after = "3s"
+max-retry-after = "6s"
 "#;
 
 /// Callers who call again and again until they are told to stop.
@@ -126,7 +126,7 @@ fn asks() -> Vec<Ask> {
         date: None,
     };
     vec![
-        ask("seconds", &[("retry-after", "2")], 2_000),
+        ask("seconds", &[("retry-after", "5")], 5_000),
         ask(
             "milliseconds",
             &[("retry-after", "1"), ("retry-after-ms", "1500")],
@@ -134,7 +134,7 @@ fn asks() -> Vec<Ask> {
         ),
         ask("a date", &[], 0),
         // More than is believed: `max-retry-after`.
-        ask("a day", &[("retry-after", "86400")], 3_000),
+        ask("a day", &[("retry-after", "86400")], 6_000),
         // As if it weren't there: `trip-duration`.
         ask(
             "nonsense",
