@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # What `tollgate --version` says it was built from.
 export TOLLGATE_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-.PHONY: help run test check bench instructions conf image manifests dashboards screenshots ci
+.PHONY: help run test check bench instructions conf image manifests dashboards screenshots labs ci
 
 help: ## says what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 - /p' Makefile
@@ -42,6 +42,10 @@ dashboards: ## tries rules and dashboards on a real Prometheus and a gateway und
 screenshots: ## the manual's pictures of the admin page, made by its test in Chromium
 	TOLLGATE_SCREENSHOTS=$(CURDIR)/docs/images cargo test -p gateway --test page who_looks
 	pngquant --force --ext .png --speed 1 64 docs/images/page-*.png
+
+labs: ## runs every lab; each must print what its README says
+	cargo build --workspace --bin tollgate --bin simulator
+	labs/run --check
 
 ci: ## what the build server does
 	bash .ci/run
