@@ -6,6 +6,7 @@
 //! be held to the same recorded cases. Nothing here keeps state, waits, or knows a store.
 
 pub mod bucket;
+pub mod budget;
 pub mod learned;
 pub mod quota;
 pub mod reservation;

@@ -67,6 +67,13 @@ pub enum Refusal {
         /// Until the period ends.
         retry_after_s: u64,
     },
+    /// The period's money is spent.
+    BudgetSpent {
+        /// The budget's name.
+        policy: String,
+        /// Until the period ends.
+        retry_after_s: u64,
+    },
     /// Every backend asks to wait.
     BackendsThrottled {
         /// The soonest that one is back, if known.
@@ -110,7 +117,7 @@ impl Refusal {
             Self::BodyTooSlow => "request_timeout",
             Self::RateLimitExceeded { .. } => "rate_limit_exceeded",
             Self::RequestExceedsLimit { .. } => "request_exceeds_limit",
-            Self::QuotaExceeded { .. } => "insufficient_quota",
+            Self::QuotaExceeded { .. } | Self::BudgetSpent { .. } => "insufficient_quota",
             Self::BackendsThrottled { .. } => "backends_throttled",
             Self::NoBackendAvailable { .. } => "no_backend_available",
             Self::BackendTimeout => "backend_timeout",
@@ -126,6 +133,7 @@ impl Refusal {
             Self::RateLimitExceeded { policy, .. }
             | Self::RequestExceedsLimit { policy, .. }
             | Self::QuotaExceeded { policy, .. }
+            | Self::BudgetSpent { policy, .. }
             | Self::PolicyFailed { policy } => Some(policy),
             Self::NoApi
             | Self::NoOperation
@@ -160,6 +168,7 @@ impl Refusal {
             | Self::RateLimitExceeded { .. }
             | Self::RequestExceedsLimit { .. }
             | Self::QuotaExceeded { .. }
+            | Self::BudgetSpent { .. }
             | Self::BackendsThrottled { .. }
             | Self::NoBackendAvailable { .. }
             | Self::BackendTimeout
@@ -219,6 +228,10 @@ impl Refusal {
             } => format!(
                 "The token quota of `{policy}` is used up. It is renewed in {retry_after_s} seconds."
             ),
+            Self::BudgetSpent {
+                policy,
+                retry_after_s,
+            } => budget_spent(policy, *retry_after_s),
             Self::BackendsThrottled { retry_after_ms } => {
                 again("Every model endpoint is at its limit.", *retry_after_ms)
             }
@@ -245,6 +258,10 @@ pub fn echo(text: &str) -> String {
         .filter(|character| !character.is_control())
         .take(MAX_ECHO_CHARACTERS)
         .collect()
+}
+
+fn budget_spent(policy: &str, retry_after_s: u64) -> String {
+    format!("The budget of `{policy}` is spent. It is renewed in {retry_after_s} seconds.")
 }
 
 fn again(what: &str, retry_after_ms: Option<u64>) -> String {

@@ -7,6 +7,7 @@
 //! passed on. What isn't known is `other` and passes. It decides nothing about models or backends;
 //! `route/upstream.rs` writes the path that a backend gets.
 
+mod listed;
 mod operations;
 mod path;
 pub(crate) mod percent;
@@ -15,6 +16,7 @@ mod upstream;
 use std::borrow::Cow;
 use std::fmt;
 
+pub use crate::route::listed::{Listed, TemplateError};
 use crate::route::operations::{Model, OTHER, Operation};
 pub use crate::route::path::{ApiPaths, DuplicatePath};
 pub use crate::route::upstream::{NamesModel, Target, Upstream, upstream};
