@@ -1,6 +1,7 @@
 //! The command line. Exit status: 0 well, 2 the configuration or the arguments are wrong, 1 anything else.
 
 pub mod check;
+pub mod import;
 pub mod key;
 mod log;
 pub mod run;
@@ -13,10 +14,14 @@ use std::sync::OnceLock;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::clock;
+use crate::config::schema;
 use crate::config::secret::System;
 
 /// Wrong configuration or arguments; clap exits with the same.
 pub const EXIT_WRONG_INPUT: u8 = 2;
+
+/// Describes each key, for the schema.
+const REFERENCE: &str = include_str!("../../docs/configuration.md");
 
 /// The version, and the commit that this was built from where the build named it.
 fn version() -> &'static str {
@@ -53,6 +58,13 @@ enum Command {
         #[arg(long)]
         connect: bool,
     },
+    /// Prints the JSON Schema of the configuration, for editors.
+    ConfigSchema,
+    /// Prints a configuration from what is there already.
+    Import {
+        #[command(subcommand)]
+        command: Box<import::ImportCommand>,
+    },
     /// Makes subscription keys.
     Key {
         #[command(subcommand)]
@@ -75,6 +87,8 @@ enum KeyCommand {
 enum UsageCommand {
     /// Reports who used what, and what it cost.
     Report(usage::ReportArguments),
+    /// Tells which calls the limits of another configuration would have refused.
+    Simulate(usage::simulate::SimulateArguments),
 }
 
 #[derive(clap::Args)]
@@ -111,29 +125,52 @@ pub fn main() -> ExitCode {
                 check::Outcome::Silent => ExitCode::FAILURE,
             })
         }),
+        Command::ConfigSchema => print(|out| {
+            writeln!(out, "{:#}", schema::schema(REFERENCE))?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Import { command } => print(|out| {
+            let system = System::at(clock::unix_seconds());
+            let imported = import::import(&command, &system, out, &mut io::stderr())?;
+            Ok(ended(imported.map_err(|error| (true, error.to_string()))))
+        }),
         Command::Key {
             command: KeyCommand::New,
         } => print(|out| key::new(out).map(|()| ExitCode::SUCCESS)),
         Command::Usage {
             command: UsageCommand::Report(arguments),
-        } => print(|out| report(&arguments, out)),
+        } => print(|out| {
+            let mut out = io::BufWriter::new(out);
+            let done = usage::report(&arguments, &mut out, &mut io::stderr());
+            out.flush()?;
+            Ok(ended(done.map_err(|error| {
+                (error.is_wrong_input(), error.to_string())
+            })))
+        }),
+        Command::Usage {
+            command: UsageCommand::Simulate(arguments),
+        } => print(|out| {
+            let system = System::at(clock::unix_seconds());
+            let done = usage::simulate::simulate(&arguments, system, out, &mut io::stderr());
+            Ok(ended(done.map_err(|error| {
+                (error.is_wrong_input(), error.to_string())
+            })))
+        }),
     }
 }
 
-fn report(arguments: &usage::ReportArguments, out: &mut dyn Write) -> io::Result<ExitCode> {
-    let mut out = io::BufWriter::new(out);
-    let done = usage::report(arguments, &mut out, &mut io::stderr());
-    out.flush()?;
-    Ok(match done {
+/// Complains of an error; whether it is the input's tells how it ended.
+fn ended(done: Result<(), (bool, String)>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error.to_string());
-            match error.is_wrong_input() {
+        Err((is_wrong_input, error)) => {
+            complain(&error);
+            match is_wrong_input {
                 true => ExitCode::from(EXIT_WRONG_INPUT),
                 false => ExitCode::FAILURE,
             }
         }
-    })
+    }
 }
 
 /// Gives a command standard output, and turns what it returns into an exit code.

@@ -8,6 +8,7 @@ pub mod error;
 pub mod file;
 mod load;
 pub mod plan;
+pub mod schema;
 pub mod secret;
 
 use std::fmt;

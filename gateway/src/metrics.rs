@@ -26,6 +26,8 @@ const OVERHEAD: &str = "tollgate_overhead_seconds";
 const USAGE_RECORDS: &str = "tollgate_usage_records_total";
 const REFUSALS: &str = "tollgate_refusals_total";
 const WOULD_REFUSE: &str = "tollgate_would_refuse_total";
+const BUDGET_WARNINGS: &str = "tollgate_budget_warnings_total";
+const BUDGET_UNPRICED: &str = "tollgate_budget_unpriced_total";
 const REDIS_UP: &str = "tollgate_redis_up";
 const REDIS_ERRORS: &str = "tollgate_redis_errors_total";
 const ATTEMPTS: &str = "tollgate_backend_attempts_total";
@@ -205,6 +207,18 @@ impl Metrics {
     pub fn would_refuse(&self, policy: &str) {
         let labels = vec![Label::new("policy", policy.to_owned())];
         self.counter(WOULD_REFUSE, labels).increment(1);
+    }
+
+    /// A call was admitted by a budget that is nearly spent.
+    pub fn budget_warning(&self, policy: &str) {
+        let labels = vec![Label::new("policy", policy.to_owned())];
+        self.counter(BUDGET_WARNINGS, labels).increment(1);
+    }
+
+    /// A call was admitted whose model has no price, so a budget won't count it.
+    pub fn budget_unpriced(&self, policy: &str) {
+        let labels = vec![Label::new("policy", policy.to_owned())];
+        self.counter(BUDGET_UNPRICED, labels).increment(1);
     }
 
     /// Redis as it is now, and what went wrong so far, by operation.

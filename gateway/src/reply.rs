@@ -83,7 +83,8 @@ pub fn of(refusal: &Refusal) -> Reply {
             wait(429, TOKENS, Some(*retry_after_ms), true)
         }
         Refusal::RequestExceedsLimit { .. } => plain(429, TOKENS),
-        Refusal::QuotaExceeded { retry_after_s, .. } => {
+        Refusal::QuotaExceeded { retry_after_s, .. }
+        | Refusal::BudgetSpent { retry_after_s, .. } => {
             wait(403, QUOTA, Some(retry_after_s.saturating_mul(1000)), false)
         }
         Refusal::BackendsThrottled { retry_after_ms } => wait(429, TOKENS, *retry_after_ms, false),

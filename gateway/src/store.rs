@@ -163,9 +163,14 @@ impl Reservation {
     /// Makes what is held what was used, and tells what each limit has left then. Never waits: a shared
     /// counter is told in the background, and the figures are worked out from what it said before.
     pub fn settle(self, used: Tokens, now: Now) -> Vec<Remaining> {
+        self.settle_each(&|_| used, now)
+    }
+
+    /// As [`Reservation::settle`], where the limits (from 0, in the request's order) count different things.
+    pub fn settle_each(self, used: &dyn Fn(usize) -> Tokens, now: Now) -> Vec<Remaining> {
         match self.claim {
-            Claim::Local(claim) => claim.settle(used, now),
-            Claim::Redis(claim) => claim.settle(used, now),
+            Claim::Local(claim) => claim.settle_each(used, now),
+            Claim::Redis(claim) => claim.settle_each(used, now),
         }
     }
 }

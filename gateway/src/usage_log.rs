@@ -1,171 +1,67 @@
-//! The usage log: one line a request, appended by one thread, in files that nobody else writes.
+//! The usage log: one line a request, to files, to a Redis stream, or to both.
 //!
-//! A request hands over its line and goes on: the queue is bounded, and what doesn't fit is dropped and counted. A full
-//! disk or a missing directory is told once, and again when it is over; it never holds a request up.
+//! A request hands its line over and goes on: queues are bounded, and what doesn't fit is dropped and counted. Neither a
+//! full disk nor a Redis that is gone holds a request up.
 //!
-//! **What survives.** A line is written within [`GATHER`](writer) of its request's end, so a killed process loses those of
-//! some milliseconds; it is on the disk a second later, so a machine without power loses about a second. A line that a
-//! crash cut in the middle is taken off by the next process that starts on the directory.
-//!
-//! Reading order: this file (what requests see), `writer` (when what is written), `file` (one hour's file), `repair`
-//! (what a crash left behind). Never decides what stands in a line.
+//! Reading order: this file (what requests see), `files` and its `writer` (when what is written), `file` (one hour's
+//! file), `repair` (what a crash left behind), `stream` (the same to Redis). Never decides what stands in a line.
 
 mod file;
+mod files;
 mod repair;
+mod stream;
 mod writer;
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
-use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use crate::clock;
 use crate::config::plan;
-use writer::Writer;
+use files::Files;
+use stream::Stream;
 
-/// Lines that wait for the writer: ten thousand requests a second for as long as a slow disk takes to sync. About 12 MiB.
-const QUEUE_LINES: usize = 16_384;
-/// How long the end of the process waits for the last lines.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
-
-/// Takes lines. Its thread ends with [`close`](UsageLog::close), or with the process.
+/// Takes lines.
 #[derive(Debug)]
 pub struct UsageLog {
-    queue: SyncSender<Message>,
-    shared: Arc<Shared>,
-    ended: Mutex<Receiver<()>>,
-}
-
-/// What the thread is sent.
-#[derive(Debug)]
-enum Message {
-    /// With its line end.
-    Line(Vec<u8>),
-    /// Wakes it up to see that it is the end.
-    Close,
-}
-
-/// What both sides see.
-#[derive(Debug, Default)]
-struct Shared {
-    dropped: AtomicU64,
-    closing: AtomicBool,
+    files: Option<Files>,
+    stream: Option<Stream>,
 }
 
 impl UsageLog {
-    /// Starts the thread. What is wrong with the directory is told by it, and is no error here.
+    /// Starts a thread for each. What is wrong with the directory or with Redis is told by it, and is no error here.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When there is no thread to be had, or the URL of Redis isn't one.
     pub fn start(settings: &plan::UsageLog) -> io::Result<Self> {
-        let (queue, lines) = sync_channel(QUEUE_LINES);
-        let (end, ended) = channel();
-        let shared = Arc::new(Shared::default());
-        let directory = settings.directory.clone();
-        let writer = Writer::new(directory, process_name(), lines, shared.clone());
-        std::thread::Builder::new()
-            .name("usage-log".into())
-            .spawn(move || {
-                writer.run();
-                drop(end);
-            })?;
-        Ok(Self {
-            queue,
-            shared,
-            ended: Mutex::new(ended),
-        })
+        let files = settings.directory.clone().map(Files::start).transpose()?;
+        let stream = settings.stream.as_ref().map(Stream::start).transpose()?;
+        Ok(Self { files, stream })
     }
 
-    /// Hands over a line with its line end. Never waits: a line that finds the queue full is dropped and counted.
+    /// Hands over a line with its line end. Never waits: a line that finds a queue full is dropped there and counted.
     pub fn write(&self, line: Vec<u8>) {
-        if self.queue.try_send(Message::Line(line)).is_err() {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        match (&self.files, &self.stream) {
+            (Some(files), Some(stream)) => {
+                stream.write(line.clone());
+                files.write(line);
+            }
+            (Some(files), None) => files.write(line),
+            (None, Some(stream)) => stream.write(line),
+            (None, None) => {}
         }
     }
 
-    /// Lines that were never written.
+    /// Lines that were never written, each time that one wasn't.
     pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+        let files = self.files.as_ref().map_or(0, Files::dropped);
+        files + self.stream.as_ref().map_or(0, Stream::dropped)
     }
 
     /// Writes what is queued and ends. Blocks for some seconds at most; what comes later is dropped.
     pub fn close(&self) {
-        self.shared.closing.store(true, Ordering::Release);
-        // A full queue has no place for it, and a thread that isn't idle needs none.
-        let _ = self.queue.try_send(Message::Close);
-        let ended = self.ended.lock().recv_timeout(CLOSE_WAIT);
-        if ended == Err(RecvTimeoutError::Timeout) {
-            tracing::error!("the usage log's last lines couldn't be written in time");
+        if let Some(stream) = &self.stream {
+            stream.close();
         }
-    }
-}
-
-/// Unlike that of any other process on the same volume: in containers, all have the process id 1.
-fn process_name() -> String {
-    let nanoseconds = clock::unix_nanoseconds() as u64;
-    format!("{:x}-{nanoseconds:016x}", std::process::id())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn written(directory: &std::path::Path) -> String {
-        let files = std::fs::read_dir(directory).unwrap();
-        let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
-        texts.collect()
-    }
-
-    fn start(directory: &std::path::Path) -> UsageLog {
-        let directory = directory.to_owned();
-        UsageLog::start(&plan::UsageLog { directory }).unwrap()
-    }
-
-    #[test]
-    fn every_line_that_was_taken_is_there_after_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = folder.path().join("a/b");
-        let log = start(&directory);
-        let lines: Vec<String> = (0..5_000).map(|number| format!("{number}\n")).collect();
-        for line in &lines {
-            log.write(line.clone().into_bytes());
+        if let Some(files) = &self.files {
+            files.close();
         }
-        log.close();
-        assert_eq!(log.dropped(), 0);
-        assert_eq!(written(&directory), lines.concat());
-        log.write(b"late\n".to_vec());
-        log.close();
-        assert_eq!(log.dropped(), 1);
-    }
-
-    #[test]
-    fn two_processes_on_one_directory_have_files_of_their_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let logs = [start(folder.path()), start(folder.path())];
-        for log in &logs {
-            log.write(b"line\n".to_vec());
-        }
-        logs.iter().for_each(UsageLog::close);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
-        assert_eq!(written(folder.path()), "line\nline\n");
-    }
-
-    #[test]
-    fn lines_that_can_never_be_written_are_dropped_and_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
-        std::fs::write(&file, "no directory").unwrap();
-        let log = start(&file.join("below"));
-        for _ in 0..3 {
-            log.write(b"line\n".to_vec());
-        }
-        log.close();
-        assert_eq!(log.dropped(), 3);
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "no directory");
     }
 }

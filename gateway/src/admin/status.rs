@@ -25,6 +25,11 @@ pub(super) fn json(state: &State) -> Value {
     let mut document = common(state, &plan);
     document["subscriptions"] = subscriptions.collect();
     let limits = plan.token_limits.iter();
+    document["budgets"] = limits
+        .clone()
+        .filter_map(|limit| of_budget(limit))
+        .collect();
+    let limits = limits.filter(|limit| limit.budget.is_none());
     document["token_limits"] = limits.map(|limit| of_limit(limit)).collect();
     document
 }
@@ -119,6 +124,11 @@ pub(super) fn of_limit(limit: &TokenLimit) -> Value {
             Mode::Observe => "observe",
         },
     })
+}
+
+fn of_budget(limit: &TokenLimit) -> Option<Value> {
+    let amount = limit.budget?.amount();
+    Some(json!({ "name": limit.name, "amount_usd": amount.to_string() }))
 }
 
 fn of_pool(pool: &Pool) -> Value {

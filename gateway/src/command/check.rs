@@ -9,6 +9,8 @@ mod upstream;
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use filters::route::Listed;
+
 use crate::config::plan::{Api, Plan, Server, SubscriptionState};
 use crate::config::secret::Environment;
 use crate::config::{Source, load};
@@ -90,9 +92,16 @@ pub fn summary(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     section(out, "backends", backends)?;
     section(out, "products", product_lines(plan))?;
     section(out, "subscriptions", subscription_lines(plan))?;
-    let limits = plan.token_limits.iter();
+    let (budgets, limits): (Vec<_>, Vec<_>) = plan
+        .token_limits
+        .iter()
+        .partition(|limit| limit.budget.is_some());
+    let limits = limits.into_iter();
     let limits = limits.map(|limit| policy::limit_lines(limit));
     section(out, "token limits", limits)?;
+    let budgets = budgets.into_iter();
+    let budgets = budgets.filter_map(|limit| policy::budget_lines(limit));
+    section(out, "budgets", budgets)?;
     let caches = plan.semantic_caches.iter();
     let caches = caches.map(|cache| policy::cache_lines(cache));
     section(out, "semantic caches", caches)?;
@@ -163,7 +172,9 @@ fn api_lines(api: &Api) -> Vec<String> {
     let default = api.default_pool.iter();
     lines.extend(default.map(|pool| format!("without a model -> {}", pool.name)));
     if let Some(operations) = &api.operations {
-        lines.push(format!("operations: {}", operations.join(", ")));
+        let listed = operations.listed.iter().map(Listed::id);
+        let names = operations.known.iter().copied().chain(listed);
+        lines.push(format!("operations: {}", list(names)));
     }
     lines
 }
@@ -218,8 +229,14 @@ fn metric_lines(plan: &Plan) -> impl Iterator<Item = Vec<String>> {
 
 fn record_lines(plan: &Plan) -> Vec<Vec<String>> {
     let log = plan.usage_log.iter().map(|log| {
-        let directory = log.directory.display();
-        vec![format!("usage log: {directory}, a file an hour")]
+        let files = log.directory.iter();
+        let files = files.map(|path| format!("usage log: {}, a file an hour", path.display()));
+        let stream = log.stream.iter();
+        let stream = stream.map(|stream| {
+            let (key, most) = (&stream.key, stream.max_entries);
+            format!("usage log: Redis stream {key}, the last {most}")
+        });
+        files.chain(stream).collect()
     });
     let prices = plan.prices.iter().map(|list| {
         let entries = list.len();

@@ -9,20 +9,37 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
 
-/// Prints a new key and the entry for `keys = [...]`.
-pub fn new(out: &mut dyn Write) -> io::Result<()> {
-    let mut bytes = [0; KEY_BYTES];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    print(bytes, out)
+/// A key, and what the configuration holds of it.
+pub struct NewKey {
+    /// For the caller.
+    pub key: String,
+    /// Its SHA-256, in hex.
+    pub sha256: String,
 }
 
-fn print(bytes: [u8; KEY_BYTES], out: &mut dyn Write) -> io::Result<()> {
+/// Makes a key that nobody has.
+pub fn generate() -> io::Result<NewKey> {
+    let mut bytes = [0; KEY_BYTES];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(of(bytes))
+}
+
+fn of(bytes: [u8; KEY_BYTES]) -> NewKey {
     let key = format!("tg-{}", hex(&bytes));
-    let hash = hex(&Sha256::digest(key.as_bytes()));
+    let sha256 = hex(&Sha256::digest(key.as_bytes()));
+    NewKey { key, sha256 }
+}
+
+/// Prints a new key and the entry for `keys = [...]`.
+pub fn new(out: &mut dyn Write) -> io::Result<()> {
+    print(&generate()?, out)
+}
+
+fn print(NewKey { key, sha256 }: &NewKey, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "key, for the caller (it is not kept anywhere):")?;
     writeln!(out, "  {key}")?;
     writeln!(out, "entry, for the configuration:")?;
-    writeln!(out, "  keys = [{{ sha256 = \"{hash}\" }}]")
+    writeln!(out, "  keys = [{{ sha256 = \"{sha256}\" }}]")
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -40,7 +57,7 @@ mod tests {
     #[test]
     fn the_entry_is_the_hash_of_the_key() {
         let mut out = Vec::new();
-        print([7; KEY_BYTES], &mut out).unwrap();
+        print(&of([7; KEY_BYTES]), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let key = text.lines().nth(1).unwrap().trim();
         assert_eq!(key, format!("tg-{}", "07".repeat(32)));

@@ -14,6 +14,7 @@ mod input;
 mod json;
 mod pricing;
 mod report;
+pub mod simulate;
 mod table;
 
 use std::fmt;

@@ -15,6 +15,7 @@ pub mod records;
 pub mod routing;
 pub mod secret;
 pub mod server;
+pub mod survey;
 pub mod table;
 pub mod units;
 
@@ -73,10 +74,15 @@ fn parsed<'t>(findings: &Findings<'t>) -> Spanned<DeTable<'t>> {
 
 /// Every key that a file may have, as `pools.NAME.members[].backend`; sorted.
 pub fn known_keys() -> Vec<String> {
+    survey().keys()
+}
+
+/// Every key that a file may have, and what each takes.
+pub fn survey() -> survey::Survey {
     let findings = Findings::new("");
     let reading = Reading::survey(&findings);
     sections(Table::root(&reading, None));
-    reading.into_keys()
+    reading.into_survey()
 }
 
 fn sections(root: Table<'_, '_>) -> File {

@@ -18,7 +18,7 @@ use filters::balance::affinity::Cookies;
 use filters::dimensions::Dimension;
 use filters::pattern::Pattern;
 use filters::price::PriceList;
-use filters::route::{ApiPaths, Schema};
+use filters::route::{ApiPaths, Listed, Schema};
 use filters::{balance, breaker, retry};
 
 pub use self::limit::{LimitHeaders, Redis, TokenLimit};
@@ -55,7 +55,7 @@ pub struct Plan {
     pub pools: Vec<Arc<Pool>>,
     /// Where counters are shared; `None`: they live in this process.
     pub redis: Option<Redis>,
-    /// The token limits, in file order.
+    /// The token limits in file order, then the budgets.
     pub token_limits: Vec<Arc<TokenLimit>>,
     /// The token metrics, in file order.
     pub token_metrics: Vec<Arc<TokenMetric>>,
@@ -192,8 +192,27 @@ pub struct Api {
     pub default_pool: Option<Arc<Pool>>,
     /// Whether a key is asked for.
     pub subscription_required: bool,
-    /// `None`: every operation. Kebab-case ids.
-    pub operations: Option<Vec<String>>,
+    /// `None`: every operation of the schema.
+    pub operations: Option<Operations>,
+}
+
+/// The operations that an API offers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Operations {
+    /// By id, of those that the schema has.
+    pub known: Vec<&'static str>,
+    /// By id, method and path. Those with more literal segments first, so the first that fits is meant.
+    pub listed: Vec<Listed>,
+}
+
+impl Operations {
+    /// What a call is named here; `None`: it isn't offered. `operation` is the schema's id for it, `rest` the path
+    /// below the API's.
+    pub fn name(&self, operation: &'static str, method: &str, rest: &str) -> Option<&'static str> {
+        let listed = self.listed.iter().find(|listed| listed.fits(method, rest));
+        let known = || self.known.contains(&operation).then_some(operation);
+        listed.map(Listed::id).or_else(known)
+    }
 }
 
 /// `[products.NAME]`
@@ -355,5 +374,18 @@ pub struct TokenMetric {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageLog {
     /// Where its files go; made where it isn't there.
-    pub directory: PathBuf,
+    pub directory: Option<PathBuf>,
+    /// Where else its lines go, or instead.
+    pub stream: Option<UsageStream>,
+}
+
+/// `redis-stream` of the usage log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageStream {
+    /// The server.
+    pub redis: Redis,
+    /// The stream's key.
+    pub key: String,
+    /// Older entries go.
+    pub max_entries: u64,
 }

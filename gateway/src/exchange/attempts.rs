@@ -341,7 +341,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
 
     /// No backend had an answer worth passing on.
     async fn failed(mut self, refusal: Refusal) -> Served {
-        self.hold.settle(0);
+        self.hold.settle(None);
         self.record.waited += clock::now().since(self.begun);
         self.record.end = End::UpstreamCut;
         let request_id = self.exchange.arrival.request_id;
@@ -380,7 +380,7 @@ impl Attempts<'_, '_> {
     /// What was held becomes what was used: the figures that are accounted, and no others.
     fn settle(&mut self) {
         let usage = self.record.usage;
-        self.hold.settle(usage.map_or(0, |usage| usage.total));
+        self.hold.settle(usage);
         if let (Some(usage), Source::Upstream) = (usage, self.record.source) {
             let Understood {
                 caller,

@@ -119,7 +119,7 @@ impl Relay<'_> {
     pub async fn run(mut self) -> Relayed {
         if !respond::is_success(self.answer.status.as_u16()) {
             // A failed call costs nothing, and its caller sees so.
-            self.hold.settle(0);
+            self.hold.settle(None);
         }
         if self.is_bodyless() {
             return self.bodyless().await;

@@ -7,49 +7,7 @@ use super::*;
 
 /// Describes all of them.
 pub(super) fn describe(recorder: &PrometheusRecorder) {
-    let counters = [
-        (
-            REQUESTS,
-            "Requests by API, operation and the status that the caller got.",
-        ),
-        (
-            USAGE_RECORDS,
-            "Usage records by where their figures come from and how the call ended.",
-        ),
-        (
-            REFUSALS,
-            "Requests that the gateway declined, by reason and policy.",
-        ),
-        (
-            WOULD_REFUSE,
-            "Requests that a limit in observe mode would have refused.",
-        ),
-        (
-            CONNECTIONS_REFUSED,
-            "Connections of callers that were closed at once: there were max-connections.",
-        ),
-        (
-            REDIS_ERRORS,
-            "Calls to Redis that failed or were late, by operation.",
-        ),
-        (
-            USAGE_LOG_DROPPED,
-            "Lines of the usage log that couldn't be written.",
-        ),
-        (
-            BACKEND_TRIPS,
-            "Times that a backend's breaker opened, by reason.",
-        ),
-        (
-            RETRIES,
-            "Further attempts after the first, by pool and reason.",
-        ),
-        (CACHE_LOOKUPS, "Look-ups in semantic caches, by result."),
-        (CACHE_SAVED_TOKENS, "Tokens of answers given again."),
-        (CONFIG_RELOADS, "Reloads of the configuration, by result."),
-        (ATTEMPTS, "Attempts at backends by status class or error."),
-    ];
-    for (name, text) in counters {
+    for (name, text) in COUNTERS.iter().copied() {
         recorder.describe_counter(name.into(), None, text.into());
     }
     let histograms = [
@@ -77,3 +35,48 @@ pub(super) fn describe(recorder: &PrometheusRecorder) {
         recorder.describe_gauge(name.into(), None, text.into());
     }
 }
+
+const COUNTERS: &[(&str, &str)] = &[
+    (
+        REQUESTS,
+        "Requests by API, operation and the status that the caller got.",
+    ),
+    (
+        USAGE_RECORDS,
+        "Usage records by where their figures come from and how the call ended.",
+    ),
+    (
+        REFUSALS,
+        "Requests that the gateway declined, by reason and policy.",
+    ),
+    (
+        WOULD_REFUSE,
+        "Requests that a limit in observe mode would have refused.",
+    ),
+    (
+        CONNECTIONS_REFUSED,
+        "Connections of callers that were closed at once: there were max-connections.",
+    ),
+    (BUDGET_WARNINGS, "Calls admitted past a budget's warning."),
+    (BUDGET_UNPRICED, "Calls without a price for a budget."),
+    (
+        REDIS_ERRORS,
+        "Calls to Redis that failed or were late, by operation.",
+    ),
+    (
+        USAGE_LOG_DROPPED,
+        "Lines of the usage log that couldn't be written.",
+    ),
+    (
+        BACKEND_TRIPS,
+        "Times that a backend's breaker opened, by reason.",
+    ),
+    (
+        RETRIES,
+        "Further attempts after the first, by pool and reason.",
+    ),
+    (CACHE_LOOKUPS, "Look-ups in semantic caches, by result."),
+    (CACHE_SAVED_TOKENS, "Tokens of answers given again."),
+    (CONFIG_RELOADS, "Reloads of the configuration, by result."),
+    (ATTEMPTS, "Attempts at backends by status class or error."),
+];

@@ -90,10 +90,9 @@ fn fill<'u>(
         .map_err(|_| Refusal::NoOperation)?;
     caller.operation = call.operation;
     caller.shape = call.shape;
-    if let Some(operations) = &caller.api.operations
-        && !operations.iter().any(|known| known == call.operation)
-    {
-        return Err(Refusal::NoOperation);
+    if let Some(operations) = &caller.api.operations {
+        let name = operations.name(call.operation, call.method, rest);
+        caller.operation = name.ok_or(Refusal::NoOperation)?;
     }
     if let Some(subscription) = &caller.subscription {
         let limit = plan.server.limits.max_concurrent_requests;

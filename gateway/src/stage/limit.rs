@@ -4,6 +4,7 @@
 //! once, when that is known; whatever ends a call before gives it back. Never counts an answer; it is told.
 
 mod amount;
+mod budget;
 mod told;
 
 use std::borrow::Cow;
@@ -13,9 +14,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use filters::expression::Scope;
 use filters::limit::reservation::{Reason, Remaining};
+use filters::price::Price;
 use filters::refusal::Refusal;
 use filters::request::BodyFacts;
 use filters::units::Tokens;
+use filters::usage::Usage;
 use http::{HeaderName, HeaderValue, Method};
 use pingora::http::RequestHeader;
 use sha2::{Digest, Sha256};
@@ -70,6 +73,8 @@ pub struct Call<'a> {
 #[derive(Debug, Default)]
 pub struct Hold {
     lines: Vec<Line>,
+    /// Of the model that was asked for, where a budget counts it.
+    price: Option<Price>,
     reservation: Option<Reservation>,
     left: Vec<Remaining>,
     /// Held for the prompt.
@@ -123,7 +128,9 @@ impl Hold {
                 for refused in reservation.would_refuse() {
                     state.metrics.would_refuse(&lines[refused.limit].limit.name);
                 }
+                let price = budget::price(state, &call, &lines, &reservation);
                 Ok(Hold {
+                    price,
                     lines,
                     reservation: Some(reservation),
                     left: Vec::new(),
@@ -153,10 +160,17 @@ impl Hold {
     }
 
     /// Makes what is held what was used. Only the first time counts.
-    pub fn settle(&mut self, used: u64) {
+    pub fn settle(&mut self, usage: Option<Usage>) {
         if let Some(reservation) = self.reservation.take() {
-            self.left = reservation.settle(Tokens::new(used), limits::now());
-            self.used = Some(used);
+            let tokens = usage.map_or(0, |usage| usage.total);
+            let cost = budget::cost(usage, self.price);
+            let lines = &self.lines;
+            let used = |index: usize| match lines.get(index).and_then(|line| line.limit.budget) {
+                Some(budget) => budget.units(cost),
+                None => Tokens::new(tokens),
+            };
+            self.left = reservation.settle_each(&used, limits::now());
+            self.used = Some(tokens);
         }
     }
 
@@ -175,7 +189,7 @@ impl Hold {
 impl Line {
     fn request(&self) -> LimitRequest<'_> {
         LimitRequest {
-            policy: &self.limit.name,
+            policy: &self.limit.counter,
             key: &self.key,
             limit: self.limit.limit,
             amount: self.amount,
@@ -270,6 +284,10 @@ fn denied(lines: Vec<Line>, refused: Refused) -> Box<Denied> {
         Reason::Rate => Refusal::RateLimitExceeded {
             policy,
             retry_after_ms: told::milliseconds(wait),
+        },
+        Reason::Quota if line.limit.budget.is_some() => Refusal::BudgetSpent {
+            policy,
+            retry_after_s: told::milliseconds(wait).div_ceil(1000),
         },
         Reason::Quota => Refusal::QuotaExceeded {
             policy,

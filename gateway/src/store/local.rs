@@ -255,9 +255,14 @@ impl Claim {
     }
 
     /// Makes what is held what was used; what is left then.
-    pub fn settle(mut self, used: Tokens, now: Now) -> Vec<Remaining> {
-        for line in &mut self.lines {
-            line.settle(used, now);
+    pub fn settle(self, used: Tokens, now: Now) -> Vec<Remaining> {
+        self.settle_each(&|_| used, now)
+    }
+
+    /// As [`Claim::settle`], where the limits count different things.
+    pub fn settle_each(mut self, used: &dyn Fn(usize) -> Tokens, now: Now) -> Vec<Remaining> {
+        for (index, line) in self.lines.iter_mut().enumerate() {
+            line.settle(used(index), now);
         }
         self.remaining(now)
     }

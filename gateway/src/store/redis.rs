@@ -45,7 +45,7 @@ use super::{LimitRequest, Refused};
 pub use claim::Claim;
 use claim::HeldLimit;
 use connection::Script;
-pub use connection::{CallError, Endpoint};
+pub use connection::{CallError, Endpoint, connect};
 use health::{Health, Operation};
 use ledger::{Answer, Ledger};
 use wire::{TAG, Told};

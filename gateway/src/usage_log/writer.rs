@@ -15,7 +15,8 @@ use std::time::Duration;
 use filters::limit::quota::Hour;
 
 use super::file::HourFile;
-use super::{Message, Shared, repair};
+use super::files::{Message, Shared};
+use super::repair;
 use crate::clock::{self, Moment};
 
 /// Lines that come within this time of the first are written together.

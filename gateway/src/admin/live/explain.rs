@@ -63,6 +63,10 @@ pub(super) fn explain(refusal: &Refusal) -> (&'static str, &'static str) {
             "Token quota used up",
             "It is renewed when its period ends; see it under Token limits.",
         ),
+        Refusal::BudgetSpent { .. } => (
+            "Budget spent",
+            "It is renewed when its period ends; see [[budget]] in the configuration.",
+        ),
         Refusal::BackendsThrottled { .. } => (
             "Every backend throttles",
             "All members of the pool answered 429, or are open because of it; see Backends.",

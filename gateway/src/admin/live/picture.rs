@@ -87,7 +87,9 @@ fn subscriptions(state: &State, plan: &Plan) -> Vec<Value> {
 async fn limits(state: &State, plan: &Plan) -> Vec<Value> {
     let store = state.limits.store();
     let mut shown = Vec::new();
-    for rule in plan.token_limits.iter().take(MAX_LIMITS) {
+    let rules = plan.token_limits.iter();
+    let rules = rules.filter(|rule| rule.budget.is_none());
+    for rule in rules.take(MAX_LIMITS) {
         let now = limits::now();
         let standings = store.standings(rule, MAX_STANDINGS, now).await;
         let fullest = standings.fullest.iter();

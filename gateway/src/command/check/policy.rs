@@ -42,6 +42,15 @@ pub fn limit_lines(limit: &TokenLimit) -> Vec<String> {
     lines
 }
 
+/// One budget; nothing for a limit of tokens.
+pub fn budget_lines(limit: &TokenLimit) -> Option<Vec<String>> {
+    let budget = limit.budget?;
+    let (name, key) = (&limit.name, limit.counter_key.source());
+    let amount = budget.amount().shown();
+    let period = period(budget.quota().period());
+    Some(vec![format!("{name}: {amount} USD {period}, by {key}")])
+}
+
 /// One semantic cache.
 pub fn cache_lines(cache: &SemanticCache) -> Vec<String> {
     let mode = match cache.mode {
@@ -74,14 +83,17 @@ pub fn cache_lines(cache: &SemanticCache) -> Vec<String> {
 }
 
 fn quota(quota: Quota) -> String {
-    let period = match quota.period() {
+    format!("{} {}", quota.tokens(), period(quota.period()))
+}
+
+fn period(period: Period) -> &'static str {
+    match period {
         Period::Hourly => "an hour",
         Period::Daily => "a day",
         Period::Weekly => "a week",
         Period::Monthly => "a month",
         Period::Yearly => "a year",
-    };
-    format!("{} {period}", quota.tokens())
+    }
 }
 
 /// Where counters are, if not in this process. Never the URL: it may hold a password.

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::super::error::{Located, Place, alternatives, suggestion};
+use super::survey::Shape;
 use super::table::Table;
 use super::units::{parse_duration, parse_size, write_duration, write_size};
 
@@ -26,10 +27,16 @@ pub struct Field<'f, 'r, 't> {
 impl<'f, 'r, 't> Field<'f, 'r, 't> {
     /// Reports the key where it is missing. `what` continues "expected".
     pub fn required(self, what: &str) -> Self {
+        self.table.reading.note_required(&self.path);
         if self.value.is_none() {
             self.table.missing(self.key, what);
         }
         self
+    }
+
+    /// In a survey, notes what this reading would take.
+    pub(super) fn note(&self, shape: impl FnOnce() -> Shape) {
+        self.table.reading.note(&self.path, shape);
     }
 
     /// Whether the key is there, whatever its value.
@@ -62,7 +69,8 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
 
     /// Text that isn't empty.
     pub fn text(&self) -> Option<Located<String>> {
-        let text = self.text_or_empty("text")?;
+        self.note(|| Shape::Text);
+        let text = self.any_text("text")?;
         if text.value.is_empty() {
             self.refuse("found empty text, expected at least one character");
             return None;
@@ -72,6 +80,11 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
 
     /// Text, maybe empty. `what` continues "expected".
     pub fn text_or_empty(&self, what: &str) -> Option<Located<String>> {
+        self.note(|| Shape::TextOrEmpty);
+        self.any_text(what)
+    }
+
+    fn any_text(&self, what: &str) -> Option<Located<String>> {
         let value = self.value?;
         match value.get_ref() {
             DeValue::String(text) => Some(self.located(text.to_string())),
@@ -81,6 +94,7 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
 
     /// `true` or `false`.
     pub fn flag(&self) -> Option<Located<bool>> {
+        self.note(|| Shape::Flag);
         match self.value?.get_ref() {
             DeValue::Boolean(flag) => Some(self.located(*flag)),
             _ => self.wrong("true or false"),
@@ -90,6 +104,7 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
     /// A whole number.
     pub fn integer(&self, range: RangeInclusive<u64>) -> Option<Located<u64>> {
         let (least, most) = (range.start(), range.end());
+        self.note(|| Shape::Integer(*least, *most));
         let expected = format!("a whole number from {least} to {most}");
         let DeValue::Integer(found) = self.value?.get_ref() else {
             return self.wrong(&expected);
@@ -104,6 +119,7 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
 
     /// A number, whole or not.
     pub fn number(&self, range: RangeInclusive<f64>) -> Option<Located<f64>> {
+        self.note(|| Shape::Number(*range.start(), *range.end()));
         let expected = format!("a number from {} to {}", range.start(), range.end());
         let digits = match self.value?.get_ref() {
             DeValue::Float(found) => found.as_str(),
@@ -119,6 +135,7 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
 
     /// A duration such as `"30s"`.
     pub fn duration(&self, range: RangeInclusive<Duration>) -> Option<Located<Duration>> {
+        self.note(|| Shape::Duration);
         let bounds = (write_duration(*range.start()), write_duration(*range.end()));
         let expected = format!(
             "a duration from \"{}\" to \"{}\" (units: ms, s, m, h, d)",
@@ -135,6 +152,7 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
 
     /// A size such as `"32MiB"`, in bytes.
     pub fn size(&self, range: RangeInclusive<u64>) -> Option<Located<u64>> {
+        self.note(|| Shape::Size);
         let bounds = (write_size(*range.start()), write_size(*range.end()));
         let expected = format!(
             "a size from \"{}\" to \"{}\" (units: B, KiB, MiB, GiB, KB, MB, GB)",
@@ -152,6 +170,7 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
     /// One of a few words.
     pub fn choice<T: Copy>(&self, words: &[(&str, T)]) -> Option<Located<T>> {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        self.note(|| Shape::Choice(names.iter().map(ToString::to_string).collect()));
         let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
         let expected = alternatives(&quoted);
         let DeValue::String(text) = self.value?.get_ref() else {

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::super::error::{Located, Place};
 use super::field::Field;
+use super::survey::Shape;
 use super::table::Table;
 
 /// A value that is either text or a table, such as a secret.
@@ -21,6 +22,7 @@ pub enum TextOrTable<'r, 't> {
 impl<'f, 'r, 't> Field<'f, 'r, 't> {
     /// A table.
     pub fn table(&self) -> Option<Table<'r, 't>> {
+        self.note(|| Shape::Table);
         if self.is_survey() {
             return Some(self.dry(self.path.clone()));
         }
@@ -32,6 +34,8 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
 
     /// Text or a table. What is neither is reported by its kind only: it may be a secret.
     pub fn text_or_table(&self, expected: &str) -> Option<TextOrTable<'r, 't>> {
+        self.note(|| Shape::Text);
+        self.note(|| Shape::Table);
         if self.is_survey() {
             return Some(TextOrTable::Table(self.dry(self.path.clone())));
         }
@@ -45,14 +49,7 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
 
     /// A table of tables, whose keys are names that the user chose. In file order.
     pub fn named_tables(&self) -> Vec<(Located<String>, Table<'r, 't>)> {
-        if self.is_survey() {
-            let path = format!("{}.NAME", self.path);
-            let place = Place { offset: 0, path };
-            let value = "NAME".to_owned();
-            let name = Located { value, place };
-            let table = self.dry(name.place.path.clone());
-            return vec![(name, table)];
-        }
+        self.note(|| Shape::Named);
         let table = |(name, field): (Located<String>, Self)| Some((name, field.table()?));
         self.named_fields().into_iter().filter_map(table).collect()
     }
@@ -68,7 +65,15 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
 
     /// A table whose keys are names that the user chose and whose values are fields of any kind.
     pub fn named_fields(&self) -> Vec<(Located<String>, Field<'f, 'r, 't>)> {
-        let outer = if self.is_survey() { None } else { self.table() };
+        self.note(|| Shape::Named);
+        if self.is_survey() {
+            let path = format!("{}.NAME", self.path);
+            let field = self.element(".NAME".to_owned(), None);
+            let place = Place { offset: 0, path };
+            let value = "NAME".to_owned();
+            return vec![(Located { value, place }, field)];
+        }
+        let outer = self.table();
         let field = |(name, value): (Located<String>, &'r Spanned<DeValue<'t>>)| {
             let mut field = self.element(String::new(), Some(value));
             field.path.clone_from(&name.place.path);
@@ -80,6 +85,7 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
 
     /// The elements of an array, each as a field of its own.
     pub fn elements(&self) -> Option<Vec<Field<'f, 'r, 't>>> {
+        self.note(|| Shape::Array);
         if self.is_survey() {
             return Some(vec![self.element("[]".to_owned(), None)]);
         }
@@ -109,6 +115,11 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
 
     /// One text or an array of them.
     pub fn texts(&self) -> Option<Vec<Located<String>>> {
+        if self.is_survey() {
+            self.text();
+            self.list();
+            return None;
+        }
         match self.value?.get_ref() {
             DeValue::String(_) => self.text().map(|text| vec![text]),
             DeValue::Array(_) => self.list(),
@@ -118,6 +129,7 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
 
     /// Status codes, as ranges of two: `[[429, 429], [500, 599]]`.
     pub fn status_code_ranges(&self) -> Option<Located<Vec<RangeInclusive<u16>>>> {
+        self.note(|| Shape::StatusCodeRanges);
         let elements = self.value.and_then(|_| self.elements())?;
         let ranges: Vec<_> = elements.iter().filter_map(status_code_range).collect();
         if elements.is_empty() {

@@ -141,6 +141,10 @@ pub struct Budget {
     pub counter_key: Option<Located<String>>,
     /// `"500 USD"`
     pub amount: Option<Located<String>>,
+    /// Of the calendar.
+    pub period: Option<Located<Period>>,
+    /// Share of the amount.
+    pub warn_at: Option<Located<f64>>,
 }
 
 /// Reads all four.
@@ -283,17 +287,15 @@ fn budget(table: Table<'_, '_>) -> Budget {
     let amount = table
         .field("amount")
         .required("an amount such as \"500 USD\"");
+    let period = table.field("period").required(PERIOD_NAMES);
     let budget = Budget {
         place: table.place().clone(),
         name: name(&table),
         counter_key: counter_key.text(),
         amount: amount.text(),
+        period: period.choice(&PERIODS),
+        warn_at: table.field("warn-at").number(0.0..=1.0),
     };
-    table
-        .field("period")
-        .required(PERIOD_NAMES)
-        .choice(&PERIODS);
-    table.field("warn-at").number(0.0..=1.0);
     table.finish();
     budget
 }

@@ -43,6 +43,8 @@ pub struct UsageLog {
     pub directory: Option<Located<String>>,
     /// The name of a stream.
     pub redis_stream: Option<Located<String>>,
+    /// Entries that the stream keeps.
+    pub max_entries: Option<Located<u64>>,
 }
 
 /// `[prices]`
@@ -103,6 +105,7 @@ fn usage_log(table: Table<'_, '_>) -> UsageLog {
     let log = UsageLog {
         directory: directory.text(),
         redis_stream: stream.text(),
+        max_entries: table.field("redis-stream-max-entries").integer(ENTRIES),
     };
     table.finish();
     log
@@ -150,3 +153,5 @@ fn otlp(table: Table<'_, '_>) -> Otlp {
 const REDIS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 /// Up to a body at its default bound.
 const MESSAGE_BYTES: RangeInclusive<u64> = 1 << 10..=32 << 20;
+/// From what a test needs to some 60 GB.
+const ENTRIES: RangeInclusive<u64> = 1..=100_000_000;

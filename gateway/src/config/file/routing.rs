@@ -1,6 +1,8 @@
 //! `[apis.*]`, `[products.*]` and `[subscriptions.*]`: what callers find here, and who they are.
 
 use super::super::error::{Located, Place};
+use super::field::Field;
+use super::nested::TextOrTable;
 use super::secret::{Origin, key};
 use super::table::Table;
 
@@ -21,8 +23,28 @@ pub struct Api {
     pub default_pool: Option<Located<String>>,
     /// Default: true.
     pub subscription_required: Option<Located<bool>>,
-    /// Operation names. `None`: every one.
-    pub operations: Option<Vec<Located<String>>>,
+    /// `None`: every one.
+    pub operations: Option<Vec<Operation>>,
+}
+
+/// One entry of `operations`.
+#[derive(Debug)]
+pub enum Operation {
+    /// By its name in the schema.
+    Known(Located<String>),
+    /// By id, method and path, as an imported document lists it.
+    Listed(ListedOperation),
+}
+
+/// `{ id = "...", method = "...", path = "..." }`
+#[derive(Debug)]
+pub struct ListedOperation {
+    /// What it is called.
+    pub id: Located<String>,
+    /// One of [`METHODS`].
+    pub method: &'static str,
+    /// Below the API's path, with `{name}` for any segment.
+    pub path: Located<String>,
 }
 
 /// `[products.NAME]`
@@ -85,13 +107,32 @@ pub fn api(name: Located<String>, table: Table<'_, '_>) -> Api {
     api
 }
 
-fn operations(table: &Table<'_, '_>) -> Option<Vec<Located<String>>> {
+fn operations(table: &Table<'_, '_>) -> Option<Vec<Operation>> {
     let field = table.field("operations");
-    let operations = field.list();
-    if field.is_there() && operations.as_ref().is_some_and(Vec::is_empty) {
+    let elements = field.elements();
+    if field.is_there() && elements.as_ref().is_some_and(Vec::is_empty) {
         field.refuse("found no operation, expected at least one; without the key, every operation is offered");
     }
-    operations
+    let elements = elements.filter(|_| field.is_there() || field.is_survey())?;
+    Some(elements.iter().filter_map(operation).collect())
+}
+
+fn operation(field: &Field<'_, '_, '_>) -> Option<Operation> {
+    let table = match field.text_or_table(OPERATION)? {
+        TextOrTable::Text(_) => return field.text().map(Operation::Known),
+        TextOrTable::Table(table) => table,
+    };
+    let id = table.field("id").required("what it is called");
+    let method = table.field("method").required("a method such as \"POST\"");
+    let path = table.field("path");
+    let path = path.required("below the API's, such as \"/files/{file_id}\"");
+    let (id, method, path) = (id.text(), method.choice(&METHODS), path.text());
+    table.finish();
+    Some(Operation::Listed(ListedOperation {
+        id: id?,
+        method: method?.value,
+        path: path?,
+    }))
 }
 
 /// Reads `[products.NAME]`.
@@ -124,3 +165,16 @@ pub fn subscription(name: Located<String>, table: Table<'_, '_>) -> Subscription
 
 /// Continues "expected".
 const SCHEMAS: &str = "\"azure-openai\", \"openai\" or \"azure-ai-inference\"";
+const OPERATION: &str =
+    "an operation's name, or { id = \"...\", method = \"...\", path = \"...\" }";
+
+/// What an OpenAPI document can list.
+const METHODS: [(&str, &str); 7] = [
+    ("GET", "GET"),
+    ("POST", "POST"),
+    ("PUT", "PUT"),
+    ("PATCH", "PATCH"),
+    ("DELETE", "DELETE"),
+    ("HEAD", "HEAD"),
+    ("OPTIONS", "OPTIONS"),
+];

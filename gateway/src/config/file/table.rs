@@ -6,20 +6,20 @@
 //! key that exists: a test holds the documents to that list.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::super::error::{Findings, Kind, Located, Place, suggestion};
 use super::field::Field;
+use super::survey::{Shape, Survey};
 
 /// What all tables of one reading share.
 #[derive(Debug)]
 pub struct Reading<'r, 't> {
     /// Where mistakes go.
     pub findings: &'r Findings<'t>,
-    surveyed: Option<RefCell<BTreeSet<String>>>,
+    surveyed: Option<RefCell<Survey>>,
 }
 
 impl<'r, 't> Reading<'r, 't> {
@@ -44,10 +44,24 @@ impl<'r, 't> Reading<'r, 't> {
         self.surveyed.is_some()
     }
 
-    /// The keys that a survey met: `pools.NAME.members[].backend`.
-    pub fn into_keys(self) -> Vec<String> {
-        let keys = self.surveyed.map(RefCell::into_inner);
-        keys.unwrap_or_default().into_iter().collect()
+    /// What a survey met.
+    pub fn into_survey(self) -> Survey {
+        let survey = self.surveyed.map(RefCell::into_inner);
+        survey.unwrap_or_default()
+    }
+
+    /// In a survey, notes that a value is read as this.
+    pub fn note(&self, path: &str, shape: impl FnOnce() -> Shape) {
+        if let Some(survey) = &self.surveyed {
+            survey.borrow_mut().shape(path, shape());
+        }
+    }
+
+    /// In a survey, notes that a key has to be there.
+    pub fn note_required(&self, path: &str) {
+        if let Some(survey) = &self.surveyed {
+            survey.borrow_mut().required(path);
+        }
     }
 }
 
@@ -106,7 +120,7 @@ impl<'r, 't> Table<'r, 't> {
         }
         let path = join(&self.place.path, key);
         if let Some(surveyed) = &self.reading.surveyed {
-            surveyed.borrow_mut().insert(path.clone());
+            surveyed.borrow_mut().key(&path);
         }
         let entry = self.entries.and_then(|entries| entries.get_key_value(key));
         Field {
@@ -242,7 +256,7 @@ mod tests {
         }
         root.finish();
         assert_eq!(findings.errors(), []);
-        let keys = reading.into_keys();
+        let keys = reading.into_survey().keys();
         assert_eq!(
             keys,
             [

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use filters::pattern::Pattern;
-use filters::route::{Schema, operations};
 
-use super::super::error::{Located, position, suggestion};
+use super::super::error::{Located, position};
 use super::super::file::routing as written;
 use super::super::plan::{Api, Pool, Product};
 use super::Loader;
 use super::backend::schema;
 use super::names::is_known;
+use super::operations;
 
 /// Every API that has no mistake.
 pub(super) fn apis(loader: &Loader<'_>, pools: &[Arc<Pool>]) -> Vec<Arc<Api>> {
@@ -33,7 +33,8 @@ fn api(loader: &Loader<'_>, file: &written::Api, pools: &[Arc<Pool>]) -> Option<
     let default_pool = default_pool.and_then(|name| find_pool(loader, name, pools));
     let required = file.subscription_required.as_ref();
     let operations = file.operations.as_ref().zip(schema);
-    let operations = operations.map(|(names, schema)| known_operations(loader, names, schema));
+    let operations =
+        operations.map(|(entries, schema)| operations::offered(loader, entries, schema));
     Some(Api {
         name: file.name.value.as_str().into(),
         path: path?,
@@ -105,22 +106,6 @@ fn find_pool(
     }
     let pool = pools.iter().find(|pool| *pool.name == *name.value)?;
     Some(Arc::clone(pool))
-}
-
-fn known_operations(loader: &Loader<'_>, names: &[Located<String>], schema: Schema) -> Vec<String> {
-    let known = operations(schema);
-    for name in names {
-        if !known.contains(&name.value.as_str()) {
-            let near = suggestion(&name.value, known.iter().copied());
-            let schema = schema.as_str();
-            let message = format!(
-                "unknown operation \"{}\" of schema \"{schema}\"{near}",
-                name.value
-            );
-            loader.findings.error(&name.place, message);
-        }
-    }
-    names.iter().map(|name| name.value.clone()).collect()
 }
 
 /// Every product.

@@ -19,7 +19,9 @@ use super::{Loader, or};
 pub(super) fn token_limits(loader: &Loader<'_>) -> Vec<Arc<TokenLimit>> {
     let files = &loader.file.policies.token_limits;
     let names = files.iter().filter_map(|limit| limit.name.as_ref());
-    report_duplicates(loader.findings, "token limit", names);
+    let budgets = loader.file.policies.budgets.iter();
+    let names = names.chain(budgets.filter_map(|budget| budget.name.as_ref()));
+    report_duplicates(loader.findings, "limit or budget", names);
     files
         .iter()
         .filter_map(|file| token_limit(loader, file))
@@ -34,8 +36,11 @@ fn token_limit(loader: &Loader<'_>, file: &written::TokenLimit) -> Option<TokenL
         refuse_uncountable(loader, expression, when.as_ref(), text);
     }
     let headers = headers(loader, file);
+    let name = &file.name.as_ref()?.value;
     Some(TokenLimit {
-        name: file.name.as_ref()?.value.clone(),
+        name: name.clone(),
+        counter: name.clone(),
+        budget: None,
         when,
         counter_key: counter_key?,
         limit: limit(file)?,
@@ -107,7 +112,7 @@ fn header_name(loader: &Loader<'_>, text: &Located<String>) -> Option<HeaderName
 ///
 /// An approximation: a `when` that names the API, the product or the subscription is taken to do so. Where it doesn't,
 /// the expression fails at the request, which is refused under the limit's name.
-fn refuse_uncountable(
+pub(super) fn refuse_uncountable(
     loader: &Loader<'_>,
     key: &Expression,
     when: Option<&Expression>,

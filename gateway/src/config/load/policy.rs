@@ -1,4 +1,4 @@
-//! `[[token-metric]]`, and the checks of `[[budget]]`, which this version doesn't do yet.
+//! `[[token-metric]]`.
 
 use std::sync::Arc;
 
@@ -99,21 +99,6 @@ fn dimension(loader: &Loader<'_>, file: &written::Dimension) -> Option<Dimension
     Some(Dimension { name, value })
 }
 
-/// Checks what this version doesn't do, and notes it as pending.
-pub(super) fn check_pending(loader: &Loader<'_>) {
-    let policies = &loader.file.policies;
-    let budgets = &policies.budgets;
-    let findings = loader.findings;
-    report_duplicates(
-        findings,
-        "budget",
-        budgets.iter().filter_map(|budget| budget.name.as_ref()),
-    );
-    for file in budgets {
-        budget(loader, file);
-    }
-}
-
 /// Notes a table of a list as pending.
 pub(super) fn pending(
     loader: &Loader<'_>,
@@ -129,62 +114,8 @@ pub(super) fn pending(
         .pending(place, format!("[[{section}]]{name}"));
 }
 
-fn budget(loader: &Loader<'_>, file: &written::Budget) {
-    loader.request_text(file.counter_key.as_ref());
-    let amount = file.amount.as_ref();
-    if let Some(amount) = amount.filter(|amount| !is_amount(&amount.value)) {
-        let message = format!(
-            "found \"{}\", expected an amount in US dollars, such as \"500 USD\" or \"0.50 USD\"",
-            amount.value.escape_debug()
-        );
-        loader.findings.error(&amount.place, message);
-    }
-    if loader.file.records.prices.is_none() {
-        let message = "a budget counts money, and there is no [prices] to count it by; expected [prices] with a file";
-        loader.findings.error(&file.place, message);
-    }
-    pending(loader, &file.place, "budget", file.name.as_ref());
-}
-
-/// Up to nine digits before the point and nine after it: money is counted in billionths.
-fn is_amount(text: &str) -> bool {
-    let Some(number) = text.strip_suffix(" USD") else {
-        return false;
-    };
-    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
-    let digits =
-        |text: &str| (1..=9).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    let is_zero = number.bytes().all(|b| b == b'0' || b == b'.');
-    digits(whole) && digits(part) && !is_zero
-}
-
 /// As in API Management: every dimension multiplies the number of series.
 const MAX_DIMENSIONS: usize = 10;
 /// A series costs about a kilobyte.
 const MAX_SERIES: u64 = 10_000;
 const DEFAULT_NAMESPACE: &str = "tollgate";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_amount_is_dollars_and_not_nothing() {
-        for right in ["500 USD", "0.50 USD", "999999999.999999999 USD"] {
-            assert!(is_amount(right), "{right}");
-        }
-        for wrong in [
-            "500",
-            "500 EUR",
-            "500USD",
-            "0 USD",
-            "0.00 USD",
-            "-5 USD",
-            ".5 USD",
-            "1e3 USD",
-            "9999999999 USD",
-        ] {
-            assert!(!is_amount(wrong), "{wrong}");
-        }
-    }
-}

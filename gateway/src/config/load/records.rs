@@ -9,7 +9,7 @@ use filters::price::PriceList;
 use super::super::Source;
 use super::super::error::{Located, Place, alternatives};
 use super::super::file::secret::Origin;
-use super::super::plan::{Redis, UsageLog};
+use super::super::plan::{Redis, UsageLog, UsageStream};
 use super::super::secret::Secret;
 use super::{Loader, or};
 
@@ -43,18 +43,23 @@ fn redis_url(loader: &Loader<'_>, origin: &Located<Origin>) -> Option<Secret> {
 }
 
 /// Where usage is written down, if it is.
-pub(super) fn usage_log(loader: &Loader<'_>) -> Option<UsageLog> {
+pub(super) fn usage_log(loader: &Loader<'_>, redis: Option<&Redis>) -> Option<UsageLog> {
     let log = loader.file.records.usage_log.as_ref()?;
-    if let Some(stream) = &log.redis_stream {
+    let stream = log.redis_stream.as_ref().and_then(|key| {
         if loader.file.redis.is_none() {
             let message =
                 "a stream is kept in Redis, and there is no [redis]; expected [redis] with a url";
-            loader.findings.error(&stream.place, message);
+            loader.findings.error(&key.place, message);
         }
-        pending(loader, &stream.place, "usage-log.redis-stream");
-    }
-    let directory = log.directory.as_ref()?.value.as_str().into();
-    Some(UsageLog { directory })
+        Some(UsageStream {
+            redis: redis?.clone(),
+            key: key.value.clone(),
+            max_entries: or(log.max_entries.as_ref(), STREAM_ENTRIES),
+        })
+    });
+    let directory = log.directory.as_ref();
+    let directory = directory.map(|text| text.value.as_str().into());
+    Some(UsageLog { directory, stream })
 }
 
 /// What tokens cost, if anything. The list's own mistakes are told with their places in it.
@@ -129,6 +134,8 @@ fn check_text(loader: &Loader<'_>, url: &str, place: &Place, schemes: &[&str]) {
 
 /// Twenty times a round trip in one zone: beyond it something is wrong.
 const REDIS_TIMEOUT: Duration = Duration::from_millis(50);
+/// Some 60 MB.
+const STREAM_ENTRIES: u64 = 100_000;
 /// Alone, a cluster, behind sentinels; each with TLS or without.
 const REDIS_SCHEMES: [&str; 6] = [
     "redis",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use filters::expression::Expression;
+use filters::limit::budget::Budget;
 use filters::limit::reservation::Mode;
 use filters::limit::{Limit, OnRedisError};
 use http::HeaderName;
@@ -28,11 +29,15 @@ impl Redis {
     }
 }
 
-/// `[[token-limit]]`
+/// `[[token-limit]]`, or `[[budget]]`: a limit that counts money.
 #[derive(Debug)]
 pub struct TokenLimit {
-    /// Names the counter, the metric's label and the refusal.
+    /// The metric's label, and what the refusal says.
     pub name: String,
+    /// Names the counter.
+    pub counter: String,
+    /// What is counted, if not tokens.
+    pub budget: Option<Budget>,
     /// Which calls it is for; `None`: all.
     pub when: Option<Expression>,
     /// What is counted together.

@@ -73,7 +73,7 @@ impl Relay<'_> {
         self.learn(read.id.as_deref());
         if let Some(usage) = read.usage {
             // So that the head tells what is left after this call. Settled already if it failed.
-            self.hold.settle(usage.total);
+            self.hold.settle(Some(usage));
         }
         let is_untold = read.usage.is_none() && respond::is_success(self.answer.status.as_u16());
         let meter = is_untold.then(|| StreamMeter::of_body(self.shape, &body));

@@ -28,13 +28,14 @@ pub fn fields<'l>(
         told.least(names.remaining_quota.as_ref(), left.quota.map(Tokens::get));
         told.least(names.consumed.as_ref(), consumed);
     }
-    if let Some((left, limit, reset)) = usual(limits, left) {
+    if let Some((left, limit, reset)) = usual(limits.clone(), left) {
         told.least(Some(&LIMIT_TOKENS), Some(limit.get()));
         told.least(Some(&REMAINING_TOKENS), Some(left.get()));
         if let Ok(value) = HeaderValue::try_from(reset_text(reset)) {
             told.0.push((RESET_TOKENS, value));
         }
     }
+    told.warn(limits, left);
     told.0
 }
 
@@ -62,6 +63,8 @@ fn usual<'l>(
     })
 }
 
+/// Which budgets are nearly spent: `team-a-month; spent=82%`.
+const BUDGET_WARNING: HeaderName = HeaderName::from_static("x-budget-warning");
 const LIMIT_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-limit-tokens");
 const REMAINING_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-remaining-tokens");
 const RESET_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-reset-tokens");
@@ -69,6 +72,20 @@ const RESET_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-reset-toke
 struct Told(Vec<(HeaderName, HeaderValue)>);
 
 impl Told {
+    fn warn<'l>(&mut self, limits: impl Iterator<Item = &'l TokenLimit>, left: &[Remaining]) {
+        let warning = |(limit, left): (&TokenLimit, &Remaining)| {
+            let percent = limit.budget?.warns(left.quota?)?;
+            Some(format!("{}; spent={percent}%", limit.name))
+        };
+        let warnings: Vec<String> = limits.zip(left).filter_map(warning).collect();
+        if let (false, Ok(value)) = (
+            warnings.is_empty(),
+            HeaderValue::try_from(warnings.join(", ")),
+        ) {
+            self.0.push((BUDGET_WARNING, value));
+        }
+    }
+
     fn least(&mut self, name: Option<&HeaderName>, value: Option<u64>) {
         let (Some(name), Some(value)) = (name, value) else {
             return;

@@ -46,14 +46,14 @@ impl Claim {
     }
 
     /// Makes what is held what was used, in the background; what is left then.
-    pub fn settle(mut self, used: Tokens, now: Now) -> Vec<Remaining> {
+    pub fn settle_each(mut self, used: &dyn Fn(usize) -> Tokens, now: Now) -> Vec<Remaining> {
         self.redis.note(now);
         self.tell(used);
         if let Some(share) = self.share.take() {
-            return share.settle(used, now);
+            return share.settle_each(used, now);
         }
-        for line in &mut self.lines {
-            line.cell = line.cell.settle(&line.limit, line.held, used, now);
+        for (index, line) in self.lines.iter_mut().enumerate() {
+            line.cell = line.cell.settle(&line.limit, line.held, used(index), now);
         }
         self.left(now)
     }
@@ -68,14 +68,16 @@ impl Claim {
         self.lines.iter().map(left).collect()
     }
 
-    fn tell(&mut self, used: Tokens) {
-        let lines = self.lines.iter().filter_map(|line| line.told(used));
+    fn tell(&mut self, used: &dyn Fn(usize) -> Tokens) {
+        let any = (0..self.lines.len()).any(|index| used(index) > Tokens::ZERO);
+        let lines = self.lines.iter().enumerate();
+        let lines = lines.filter_map(|(index, line)| line.told(used(index)));
         let id = std::mem::take(&mut self.id);
         if id != 0 {
             let lines: Vec<Line> = lines.collect();
             let answer = self.answer;
             self.redis.ledger.settle(Entry { id, answer, lines });
-        } else if used > Tokens::ZERO {
+        } else if any {
             self.redis.ledger.add(lines);
         }
     }
@@ -84,7 +86,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.id != 0 {
-            self.tell(Tokens::ZERO);
+            self.tell(&|_| Tokens::ZERO);
         }
     }
 }
