@@ -69,6 +69,81 @@ async fn both_clients_back_off_from_a_token_limit_by_themselves() {
     assert!(by_both > by_python, "it never had to wait");
 }
 
+/// Each real OpenAPI document is imported, and each of its operations that the client has is called with it. The operation is
+/// then counted under the document's own name for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_client_calls_every_operation_of_an_imported_document() {
+    let Some(folder) = std::env::var_os("TOLLGATE_RECORDINGS") else {
+        println!("skipped: TOLLGATE_RECORDINGS names no folder with OpenAPI documents");
+        return;
+    };
+    let simulator = simulator().await;
+    let python = python_client();
+    for entry in fs::read_dir(Path::new(&folder).join("openapi")).unwrap() {
+        let document = entry.unwrap().path();
+        let name = document.file_name().unwrap().to_str().unwrap().to_owned();
+        let (gateway, key, operations) = imported(&simulator, &document);
+        let script = cases("python").join("imported.py");
+        let output = Command::new(&python)
+            .arg(script)
+            .env("TOLLGATE_URL", &gateway.url)
+            .env("TOLLGATE_KEY", &key)
+            .env("TOLLGATE_OPERATIONS", &operations)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {told}\n{errors}");
+        let without = told.lines().filter(|line| line.starts_with("none "));
+        // Copying checkpoints, the document's way to cancel a run of an eval, and what only Azure AI Inference has.
+        let without: Vec<&str> = without.collect();
+        assert!(without.len() <= 3, "{name}: {without:?}");
+        for operation in told.lines().filter_map(|line| line.strip_prefix("ok ")) {
+            let labels = [("operation", operation), ("status", "200")];
+            gateway.wait_for_metric("tollgate_requests_total", &labels, 1.0);
+        }
+    }
+}
+
+/// A gateway of an imported document, its key, and a line an operation: id, method, path.
+fn imported(simulator: &Handle, document: &Path) -> (Gateway, String, String) {
+    let arguments = [
+        "import",
+        "azure-openai",
+        "--endpoint",
+        &simulator.url(),
+        "--spec",
+    ];
+    let output = support::command::tollgate()
+        .args(arguments)
+        .arg(document)
+        .args(["--deployment", "chat"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    let config = String::from_utf8(output.stdout).unwrap();
+    let table: toml::Table = config.parse().unwrap();
+    let mut operations = String::new();
+    for api in table["apis"].as_table().unwrap().values() {
+        for operation in api["operations"].as_array().unwrap() {
+            let text = |key: &str| operation[key].as_str().unwrap().to_owned();
+            let path = format!("{}{}", api["path"].as_str().unwrap(), text("path"));
+            operations.push_str(&format!("{}\t{}\t{path}\n", text("id"), text("method")));
+        }
+    }
+    let config = format!("server = {{ listen = \"@LISTEN@\", admin = \"@ADMIN@\" }}\n{config}");
+    let gateway = Gateway::start_with(&config, &[("AZURE_OPENAI_API_KEY", BACKEND_KEY)]);
+    let key = errors
+        .lines()
+        .find(|line| line.starts_with("  tg-"))
+        .unwrap()
+        .trim()
+        .to_owned();
+    (gateway, key, operations)
+}
+
 fn python(gateway: &Gateway) {
     let scripts = cases("python");
     // A case written with `def` is run by three kinds of client, one with `async def` by two: see cases.py.

@@ -266,9 +266,7 @@ fn the_whole_schema_loads_and_what_is_not_there_yet_is_named() {
     let expected = [
         "backends.identified.auth.managed-identity",
         "[[semantic-cache]] \"answers-of-a-local-model\"",
-        "[[budget]] \"team-a-month\"",
         "[jwt]",
-        "usage-log.redis-stream",
         "[access-log]",
         "[message-log]",
         "[otlp]",

@@ -253,6 +253,22 @@ fn every_dependency_is_explained() {
     );
 }
 
+#[test]
+fn the_manuals_table_of_contents_has_every_page_once() {
+    let contents = read("docs/SUMMARY.md");
+    let links = contents.split("](").skip(1);
+    let mut listed: Vec<&str> = links.filter_map(|rest| rest.split(')').next()).collect();
+    listed.sort_unstable();
+    let pages = documents().into_iter().map(|document| document.path);
+    let pages = pages.filter_map(|path| path.strip_prefix("docs/").map(str::to_owned));
+    let mut pages: Vec<String> = pages.filter(|page| page != "SUMMARY.md").collect();
+    pages.sort();
+    assert_eq!(
+        listed, pages,
+        "docs/SUMMARY.md lists every page of docs/, each once"
+    );
+}
+
 fn absent(places: &[&str], allowed: &[&str], banned: &[&str]) -> Vec<String> {
     imports::absent(&sources(), places, allowed, banned)
 }

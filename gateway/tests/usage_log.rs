@@ -8,7 +8,9 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use filters::record::Record;
 use load_tests::simulator::behaviour::Content;
@@ -113,36 +115,43 @@ async fn every_call_that_reached_a_subscription_has_one_line_and_sums_are_the_bi
     );
 }
 
+/// Five kills; `TOLLGATE_KILLS=100` makes it a hundred.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_gateway_leaves_readable_lines_and_loses_none_that_were_written() {
+async fn a_killed_gateway_leaves_readable_lines_and_misses_at_most_the_last_seconds() {
     let simulator = Simulator::start_default().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
+    let kills = std::env::var("TOLLGATE_KILLS").ok();
+    let kills: usize = kills.map_or(5, |kills| kills.parse().unwrap());
     let mut seen = BTreeSet::new();
-    for round in 1..=5 {
+    let (mut answered, mut missing) = (0, 0);
+    for round in 1..=kills {
         let gateway = start(&simulator, folder.path());
         let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        let answers: Mutex<Vec<Instant>> = Mutex::default();
+        let before = seen.len();
+        let killed = std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let url = format!("{}/v1/chat/completions", gateway.url);
                     while !over.load(Ordering::Relaxed) {
                         // It is killed in the middle of some call.
-                        let _ = http::request(
-                            "POST",
-                            &url,
-                            &[("api-key", KEY)],
-                            body("gpt-4o", "").as_bytes(),
-                        );
+                        let headers = [("api-key", KEY)];
+                        let answer =
+                            http::request("POST", &url, &headers, body("gpt-4o", "").as_bytes());
+                        if answer.is_ok_and(|answer| answer.status == 200) {
+                            answers.lock().unwrap().push(Instant::now());
+                        }
                     }
                 });
             }
-            let before = seen.len();
-            seen = wait_until("lines are written", || {
-                let ids = ids(&whole_lines(folder.path()));
-                (ids.len() >= before + 30).then_some(ids)
+            wait_until("calls were answered more than a second ago", || {
+                (older(&answers, Instant::now()) >= 30).then_some(())
             });
+            seen = ids(&whole_lines(folder.path()));
             gateway.signal("KILL");
+            let killed = Instant::now();
             over.store(true, Ordering::Relaxed);
+            killed
         });
         gateway.ended();
         let left = ids(&whole_lines(folder.path()));
@@ -150,8 +159,17 @@ async fn a_killed_gateway_leaves_readable_lines_and_loses_none_that_were_written
             left.is_superset(&seen),
             "round {round} lost lines that were on the disk"
         );
+        let (written, due) = (left.len() - before, older(&answers, killed));
+        assert!(
+            written >= due,
+            "round {round}: {written} lines of {due} answers that are older than a second"
+        );
+        let answers = answers.lock().unwrap().len();
+        answered += answers;
+        missing += answers.saturating_sub(written);
         seen = left;
     }
+    println!("{kills} kills: {missing} lines of {answered} answered calls are missing");
     // The next process takes off what the kill may have cut in the middle.
     assert!(start(&simulator, folder.path()).stop().success());
     let text = written(folder.path());
@@ -160,6 +178,16 @@ async fn a_killed_gateway_leaves_readable_lines_and_loses_none_that_were_written
     assert_eq!(lines.len(), seen.len(), "no line is there twice");
     let total: u64 = lines.iter().map(|line| line.usage.total).sum();
     assert!(total <= simulator.bill().total_tokens);
+}
+
+/// Calls that were answered more than a second before.
+fn older(answers: &Mutex<Vec<Instant>>, than: Instant) -> usize {
+    let answers = answers.lock().unwrap();
+    let second = std::time::Duration::from_secs(1);
+    answers
+        .iter()
+        .filter(|answer| **answer + second < than)
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]

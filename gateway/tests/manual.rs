@@ -1,0 +1,170 @@
+//! The manual and the README: every block that is a configuration loads, and every command that they tell takes its
+//! arguments. `tidy.rs` holds their links and the table of contents.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/support.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gateway::config::file::known_keys;
+use gateway::config::secret::Environment;
+use gateway::config::{Source, load};
+use support::command::run;
+
+/// A world in which every variable is set, and no file is there.
+struct Anywhere;
+
+impl Environment for Anywhere {
+    fn variable(&self, name: &str) -> Option<String> {
+        Some(format!("value-of-{name}"))
+    }
+    fn read(&self, _: &str) -> Result<Vec<u8>, String> {
+        Err("no such file or directory".to_owned())
+    }
+    fn host_name(&self) -> String {
+        "host".to_owned()
+    }
+    fn cores(&self) -> usize {
+        2
+    }
+    fn now(&self) -> u64 {
+        1_700_000_000
+    }
+}
+
+#[test]
+fn every_configuration_in_the_manual_loads_or_is_a_fragment_of_known_keys() {
+    let known: BTreeSet<String> = known_keys().into_iter().collect();
+    let (mut whole, mut fragments) = (0, 0);
+    for (page, line, block) in blocks("toml") {
+        let place = format!("{}:{line}", page.display());
+        let Some(fragment) = block.strip_prefix("# fragment\n") else {
+            let source = Source {
+                name: place,
+                text: block,
+            };
+            let plan = load(&source, &Anywhere).unwrap_or_else(|errors| panic!("{errors}"));
+            assert!(plan.refusals().is_empty(), "{:?}", plan.refusals());
+            whole += 1;
+            continue;
+        };
+        let table: toml::Table = fragment
+            .parse()
+            .unwrap_or_else(|error| panic!("{place}: {error}"));
+        let mut paths = Vec::new();
+        each_path(&toml::Value::Table(table), "", &mut paths);
+        for path in paths {
+            assert!(known.contains(&path), "{place}: {path} is no key");
+        }
+        fragments += 1;
+    }
+    assert!(whole >= 1 && fragments >= 5, "{whole} {fragments}");
+}
+
+#[test]
+fn every_command_in_the_manual_takes_its_arguments() {
+    let mut tried = 0;
+    for kind in ["", "sh"] {
+        for (page, line, block) in blocks(kind) {
+            for command in commands(&block) {
+                let mut arguments: Vec<&str> = command.split_whitespace().skip(1).collect();
+                // Parses all of them, and does nothing.
+                arguments.push("--help");
+                let finished = run(&arguments, "");
+                let place = format!("{}:{line}: {command}", page.display());
+                assert_eq!(finished.status, Some(0), "{place}\n{}", finished.stderr);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 12, "{tried}");
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The fenced blocks of this language: page, line, text.
+fn blocks(language: &str) -> Vec<(PathBuf, usize, String)> {
+    let entries = fs::read_dir(repository().join("docs")).unwrap();
+    let pages = entries.map(|entry| entry.unwrap().path());
+    let mut pages: Vec<PathBuf> = pages
+        .filter(|page| page.extension().is_some_and(|end| end == "md"))
+        .collect();
+    pages.push(repository().join("README.md"));
+    pages.sort();
+    let mut found = Vec::new();
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        let mut block: Option<(String, usize, String)> = None;
+        for (number, line) in (1..).zip(text.lines()) {
+            // Blocks within lists are indented.
+            let bare = line.trim_start();
+            match (&mut block, bare.strip_prefix("```")) {
+                (None, Some(kind)) => block = Some((kind.to_owned(), number, String::new())),
+                (Some(_), Some(_)) => {
+                    let (kind, number, text) = block.take().unwrap();
+                    if kind == language {
+                        found.push((page.clone(), number, text));
+                    }
+                }
+                (Some((.., text)), None) => {
+                    text.push_str(bare);
+                    text.push('\n');
+                }
+                (None, None) => {}
+            }
+        }
+        assert!(block.is_none(), "{}: a block has no end", page.display());
+    }
+    found
+}
+
+/// The `tollgate` commands of a block, without what a shell does with them.
+fn commands(block: &str) -> Vec<String> {
+    let joined = block.replace("\\\n", " ");
+    let command = |line: &str| {
+        let line = line.split(" #").next().unwrap_or_default();
+        let line = line
+            .split(['>', '|', '<'])
+            .next()
+            .unwrap_or_default()
+            .trim();
+        line.starts_with("tollgate ").then(|| line.to_owned())
+    };
+    joined.lines().filter_map(command).collect()
+}
+
+/// Every path of keys, written as the reader writes them, without free names and what is below them.
+fn each_path(value: &toml::Value, at: &str, found: &mut Vec<String>) {
+    if !at.is_empty() && !at.ends_with(']') && !at.ends_with(".NAME") {
+        found.push(at.to_owned());
+    }
+    match value {
+        toml::Value::Table(table) => {
+            let last = at.rsplit('.').next().unwrap_or_default();
+            if ["models", "attributes", "required-claims"].contains(&last)
+                && !at.starts_with("products")
+            {
+                return;
+            }
+            for (key, value) in table {
+                let named =
+                    ["apis", "products", "subscriptions", "backends", "pools"].contains(&at);
+                let key = if named { "NAME" } else { key };
+                let dot = if at.is_empty() { "" } else { "." };
+                each_path(value, &format!("{at}{dot}{key}"), found);
+            }
+        }
+        toml::Value::Array(values) => {
+            for value in values {
+                each_path(value, &format!("{at}[]"), found);
+            }
+        }
+        _ => {}
+    }
+}
