@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # What `tollgate --version` says it was built from.
 export TOLLGATE_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-.PHONY: help run test check bench instructions conf image manifests dashboards screenshots labs ci
+.PHONY: help run test check bench instructions conf docs image manifests dashboards screenshots labs ci
 
 help: ## says what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 - /p' Makefile
@@ -27,6 +27,9 @@ instructions: ## counts instructions of hot functions and of requests by valgrin
 
 conf: ## loads every file in conf/, the wrong ones too: each must give its exact message
 	cargo test --workspace --test config
+
+docs: ## the manual as pages in book/, by mdBook (cargo install mdbook); the tests hold its links, commands and blocks
+	mdbook build
 
 image: ## a container image of one static binary, with buildah or docker
 	@scripts/image
