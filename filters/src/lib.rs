@@ -28,5 +28,6 @@ pub mod sse;
 pub mod status;
 pub mod time;
 pub mod tokens;
+pub mod traceparent;
 pub mod units;
 pub mod usage;

@@ -1,6 +1,6 @@
 //! One line of the usage log: what is known of a request that is over, and nothing that was said in it.
 //!
-//! Reading order: this file (what a record holds), `write` (to a line), `read` (from a line), `field` (one value of it,
+//! Reading order: this file (what a record holds), `write` (to a line), `text` (to one for people), `read` (from a line), `field` (one value of it,
 //! by name). The names are public interface: a reader ignores those that it doesn't know, so that a later version
 //! can add some.
 //!
@@ -8,6 +8,7 @@
 
 mod field;
 mod read;
+mod text;
 mod write;
 
 use std::borrow::Cow;
@@ -78,7 +79,7 @@ pub struct Served<'a> {
     pub status: u16,
     /// Where the tokens are from: `upstream`, `counted`, `estimated`, `none`.
     pub source: Cow<'a, str>,
-    /// `complete`, `client_gone`, `upstream_cut`, `refused`, `cached`.
+    /// `complete`, `client_gone`, `upstream_cut`, `stopped`, `refused`, `cached`.
     pub end: Cow<'a, str>,
     /// Tries at backends.
     pub attempts: u64,

@@ -11,7 +11,6 @@ mod purge;
 mod status;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -54,15 +53,15 @@ const JSON: &str = "application/json";
 /// A connection is kept open for its next request so long. Seconds.
 const KEEPALIVE_S: u64 = 60;
 
-/// Listens, and answers until the process ends.
+/// Answers until the process ends; after a hand-over only those who are connected already.
 ///
 /// # Errors
-/// When the address can't be bound, or there is no thread to be had.
-pub fn listen(address: SocketAddr, state: Arc<State>) -> io::Result<()> {
+/// When there is no thread to be had.
+pub fn listen(socket: std::net::TcpListener, state: Arc<State>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let listener = runtime.block_on(TcpListener::bind(address))?;
+    let listener = runtime.block_on(async { TcpListener::from_std(socket) })?;
     let live = Live::new(state.clone());
     let serve = move || runtime.block_on(serve(listener, Arc::new(Admin { state, live })));
     std::thread::Builder::new()
@@ -76,6 +75,17 @@ async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     let (_running, shutdown) = watch::channel(false);
     let pictures = admin.clone();
     tokio::spawn(async move { pictures.live.run().await });
+    let state = admin.state.clone();
+    tokio::select! {
+        () = accept(&listener, &admin, &shutdown) => {}
+        () = state.stop.handed_over() => {}
+    }
+    drop(listener);
+    // Whoever is connected is answered until the process ends.
+    std::future::pending::<()>().await;
+}
+
+async fn accept(listener: &TcpListener, admin: &Arc<Admin>, shutdown: &watch::Receiver<bool>) {
     loop {
         let Ok((stream, _peer)) = listener.accept().await else {
             // Out of descriptors, most likely: give connections the time to end.
@@ -134,11 +144,16 @@ impl Admin {
             "/livez" => answer(StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => readyz(state),
             "/metrics" => answer(StatusCode::OK, PROMETHEUS, metrics(state)),
+            status::CONFIGURATION => answer(
+                StatusCode::OK,
+                JSON,
+                status::configuration(state).to_string(),
+            ),
             "/status" => answer(StatusCode::OK, JSON, status::json(state).to_string()),
             _ => answer(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "try /livez, /readyz, /metrics, /status or /\n".into(),
+                "try /livez, /readyz, /metrics, /status, /configuration or /\n".into(),
             ),
         }
     }
@@ -183,7 +198,10 @@ fn readyz(state: &State) -> Response<Vec<u8>> {
 }
 
 fn readiness(state: &State) -> Readiness {
-    if state.draining.load(Ordering::Relaxed) {
+    if state.stop.is_handed_over() {
+        // The address is served, by the other process: a load balancer has nothing to notice.
+        Readiness::Ready
+    } else if state.stop.is_leaving() {
         Readiness::Draining
     } else if !state.ready.load(Ordering::Relaxed) {
         Readiness::Starting
@@ -225,6 +243,8 @@ fn metrics(state: &State) -> String {
     if let Some(log) = &state.usage_log {
         state.metrics.usage_log_dropped(log.dropped());
     }
+    state.metrics.lines_dropped(&state.logs.dropped());
+    state.metrics.spans_dropped(state.traces.dropped());
     state
         .metrics
         .render(state.bodies.held_bytes(), state.live.streams())

@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::clock;
 use crate::config::schema;
 use crate::config::secret::System;
+use crate::server::Start;
 
 /// Wrong configuration or arguments; clap exits with the same.
 pub const EXIT_WRONG_INPUT: u8 = 2;
@@ -49,6 +50,9 @@ enum Command {
         /// How log lines look; default: text on a terminal, else json.
         #[arg(long, value_enum)]
         log_format: Option<LogFormat>,
+        /// Takes the listeners over from the process that waits at `[server] upgrade-socket`, which then ends.
+        #[arg(long)]
+        upgrade: bool,
     },
     /// Loads the configuration exactly as `run` does, and prints every error, or what would run.
     Check {
@@ -57,6 +61,9 @@ enum Command {
         /// Also asks Redis whether it answers, and whether it can hold a semantic cache.
         #[arg(long)]
         connect: bool,
+        /// Prints what would change against the gateway whose admin listener this is, such as http://127.0.0.1:9090.
+        #[arg(long, value_name = "URL", conflicts_with = "connect")]
+        against: Option<String>,
     },
     /// Prints the JSON Schema of the configuration, for editors.
     ConfigSchema,
@@ -111,14 +118,32 @@ pub enum LogFormat {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        Command::Run { config, log_format } => run::run(&config.config, log_format),
-        Command::Check { config, connect } => print(|out| {
+        Command::Run {
+            config,
+            log_format,
+            upgrade,
+        } => {
+            let start = match upgrade {
+                true => Start::Upgrade,
+                false => Start::Fresh,
+            };
+            run::run(&config.config, log_format, start)
+        }
+        Command::Check {
+            config,
+            connect,
+            against,
+        } => print(|out| {
             let system = System::at(clock::unix_seconds());
             let asks = match connect {
                 true => check::Asks::Redis,
                 false => check::Asks::Nobody,
             };
-            let outcome = check::check(&config.config, &system, asks, (out, &mut io::stderr()))?;
+            let (path, outputs) = (&config.config, (out, &mut io::stderr() as &mut dyn Write));
+            let outcome = match against {
+                None => check::check(path, &system, asks, outputs)?,
+                Some(url) => check::against::check(path, &url, &system, outputs)?,
+            };
             Ok(match outcome {
                 check::Outcome::Well => ExitCode::SUCCESS,
                 check::Outcome::Wrong => ExitCode::from(EXIT_WRONG_INPUT),

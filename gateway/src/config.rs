@@ -6,7 +6,9 @@
 
 pub mod error;
 pub mod file;
+pub mod inputs;
 mod load;
+pub mod outline;
 pub mod plan;
 pub mod schema;
 pub mod secret;
@@ -17,6 +19,7 @@ use std::io::Read;
 use filters::price::PriceList;
 
 use error::{Errors, Findings};
+use inputs::{Input, Noting};
 use plan::Plan;
 use secret::{Environment, plain};
 
@@ -80,6 +83,25 @@ impl std::error::Error for Unreadable {}
 /// Reads the secrets and files that it names. A plan may hold features that this version hasn't
 /// ([`Plan::pending`]): whoever wants to run it must refuse those.
 pub fn load(source: &Source, environment: &dyn Environment) -> Result<Plan, Errors> {
+    load_noting(source, environment).0
+}
+
+/// As [`load`], and says what was read for it, whether it could be used or not.
+pub fn load_noting(
+    source: &Source,
+    environment: &dyn Environment,
+) -> (Result<Plan, Errors>, Vec<Input>) {
+    let noting = Noting::new(source, environment);
+    let loaded = load_from(source, &noting);
+    let inputs = noting.into_inputs();
+    let noted = loaded.map(|plan| Plan {
+        inputs: inputs.clone(),
+        ..plan
+    });
+    (noted, inputs)
+}
+
+fn load_from(source: &Source, environment: &dyn Environment) -> Result<Plan, Errors> {
     let findings = Findings::new(&source.text);
     let file = file::read(&findings);
     // A text that isn't TOML hides names: resolving them would report what isn't wrong.

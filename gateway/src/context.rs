@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use filters::refusal::Refusal;
 use filters::route::Shape;
 use filters::usage::Usage;
@@ -14,6 +15,7 @@ use filters::usage::Usage;
 use crate::clock::Moment;
 use crate::config::plan::{Api, Backend, Plan, Pool, Subscription};
 use crate::state::{InFlight, Slot};
+use crate::traces::trace::Trace;
 
 /// Made when the request's head was read.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Arrival {
     pub request_id: u128,
     /// Counts it as in flight until it is dropped.
     pub in_flight: InFlight,
+    /// Its trace, if it has one.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// Who calls what: known from the head alone.
@@ -76,6 +80,8 @@ pub enum End {
     ClientGone,
     /// The backend broke off.
     UpstreamCut,
+    /// The gateway broke off: it was stopped, and the call's time was over.
+    Stopped,
     /// The gateway declined.
     Refused,
     /// A semantic cache answered.
@@ -126,6 +132,41 @@ pub struct Record {
     pub waited: Duration,
     /// What a semantic cache had for it; `None`: none was asked.
     pub cache: Option<CacheLookup>,
+    /// What was said, where it is to be written down.
+    pub heard: Option<Arc<Heard>>,
+    /// The model that the backend named, of a call that is traced.
+    pub answered_by: Option<String>,
+}
+
+/// A prompt and its answer, for the message log.
+#[derive(Debug)]
+pub struct Heard {
+    /// The body, as the caller sent it.
+    pub request: Bytes,
+    /// What came back.
+    pub answer: Answered,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub enum Answered {
+    /// Nothing, or what isn't looked into.
+    Nothing,
+    /// A body.
+    Whole(Bytes),
+    /// Events; their texts, by choice and part.
+    Streamed(Vec<String>),
+}
+
+impl Answered {
+    /// The length of all of it.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Answered::Nothing => 0,
+            Answered::Whole(body) => body.len(),
+            Answered::Streamed(texts) => texts.iter().map(String::len).sum(),
+        }
+    }
 }
 
 /// A look-up in a semantic cache.
@@ -183,6 +224,8 @@ impl Record {
             first_token: None,
             waited: Duration::ZERO,
             cache: None,
+            heard: None,
+            answered_by: None,
         }
     }
 }
@@ -194,6 +237,7 @@ impl End {
             End::Complete => "complete",
             End::ClientGone => "client_gone",
             End::UpstreamCut => "upstream_cut",
+            End::Stopped => "stopped",
             End::Refused => "refused",
             End::Cached => "cached",
         }

@@ -11,6 +11,7 @@ mod belonging;
 mod cached;
 mod counting;
 mod embedding;
+mod hearing;
 mod relay;
 mod verdict;
 
@@ -175,7 +176,12 @@ impl Exchange<'_> {
     ) -> Result<Understood<'u>, (Unread, Caller)> {
         let begun = clock::now();
         let server = &self.arrival.plan.server;
-        let body = match body::read(self.session, server, &self.state.bodies).await {
+        let read = tokio::select! {
+            biased;
+            read = body::read(self.session, server, &self.state.bodies) => read,
+            () = self.state.stop.cut() => Err(Unread::Refused(verdict::stopped())),
+        };
+        let body = match read {
             Ok(body) => body,
             Err(unread) => return Err((unread, caller)),
         };

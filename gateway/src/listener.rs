@@ -21,6 +21,7 @@ use pingora_proxy::HttpProxy;
 use crate::config::plan::Limits;
 use crate::proxy::Gateway;
 use crate::state::State;
+use crate::stop::Step;
 
 /// Window of an HTTP/2 upload: images would crawl through the default 64 KiB on a long way. Bytes.
 const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
@@ -157,7 +158,9 @@ impl HttpServerApp for Listener {
         self.proxy.server_options()
     }
 
+    /// Nothing is accepted any more; this closes connections without a call.
     async fn http_cleanup(&self) {
+        self.state.stop.reached(Step::Idle).await;
         self.proxy.http_cleanup().await;
     }
 }

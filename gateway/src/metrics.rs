@@ -5,6 +5,7 @@
 //! `max-series`. Never decides what is counted; `stage::account` does.
 
 mod described;
+mod logs;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,8 @@ const RETRIES: &str = "tollgate_retries_total";
 const BACKEND_STATE: &str = "tollgate_backend_state";
 const CONFIG_RELOADS: &str = "tollgate_config_reloads_total";
 const CONFIG_INFO: &str = "tollgate_config_info";
-const USAGE_LOG_DROPPED: &str = "tollgate_usage_log_dropped_total";
+const CONFIG_LOADED: &str = "tollgate_config_loaded_timestamp_seconds";
+const CONFIG_SUCCESSFUL: &str = "tollgate_config_last_reload_successful";
 const CACHE_LOOKUPS: &str = "tollgate_cache_lookups_total";
 const CACHE_SAVED_TOKENS: &str = "tollgate_cache_saved_tokens_total";
 const CONNECTIONS_REFUSED: &str = "tollgate_connections_refused_total";
@@ -127,11 +129,6 @@ impl Metrics {
         self.buffered_bytes.set(buffered_bytes as f64);
         self.streams_open.set(streams_open as f64);
         self.handle.render()
-    }
-
-    /// Lines of the usage log that were never written, since the start.
-    pub fn usage_log_dropped(&self, lines: u64) {
-        self.counter(USAGE_LOG_DROPPED, Vec::new()).absolute(lines);
     }
 
     /// Folds what the histograms hold; called every few seconds, or they grow.
@@ -267,7 +264,7 @@ impl Metrics {
     /// The plan in force, and the backends it names (all closed until breakers are there).
     pub fn configured<'a>(
         &self,
-        revision: &str,
+        (revision, loaded_at): (&str, u64),
         former: Option<&str>,
         backends: impl Iterator<Item = &'a str>,
     ) {
@@ -275,6 +272,8 @@ impl Metrics {
             self.gauge(CONFIG_INFO, "revision", former).set(0.0);
         }
         self.gauge(CONFIG_INFO, "revision", revision).set(1.0);
+        self.single(CONFIG_LOADED).set(loaded_at as f64);
+        self.single(CONFIG_SUCCESSFUL).set(1.0);
         backends.for_each(|backend| self.backend_state(backend, 0.0));
     }
 
@@ -309,6 +308,8 @@ impl Metrics {
         };
         let labels = vec![Label::from_static_parts("result", result)];
         self.counter(CONFIG_RELOADS, labels).increment(1);
+        let successful = f64::from(u8::from(taken));
+        self.single(CONFIG_SUCCESSFUL).set(successful);
     }
 
     /// Adds a call's tokens under the label values of a token metric, in the order of its dimensions.
@@ -375,6 +376,11 @@ impl Metrics {
     fn histogram(&self, name: &'static str, labels: Vec<Label>) -> Histogram {
         let key = Key::from_parts(name, labels);
         self.recorder.register_histogram(&key, &METADATA)
+    }
+
+    fn single(&self, name: &'static str) -> Gauge {
+        let key = Key::from_static_name(name);
+        self.recorder.register_gauge(&key, &METADATA)
     }
 
     fn gauge(&self, name: &'static str, label: &'static str, value: &str) -> Gauge {

@@ -31,6 +31,7 @@ use crate::stage::forward;
 use crate::stage::respond::{self, Failure};
 use crate::stage::select::{Asks, Course, Step};
 use crate::state::State;
+use crate::traces::trace::Trace;
 use crate::upstream::fault::Fault;
 use crate::upstream::headers;
 
@@ -150,7 +151,7 @@ impl Carried {
     ///
     /// # Errors
     /// When the target isn't a URI; it is made of checked parts.
-    pub fn rewrite(&self, head: &mut RequestHeader) -> Result<()> {
+    pub fn rewrite(&self, head: &mut RequestHeader, trace: Option<&Trace>) -> Result<()> {
         let kept_for_upgrade = |name: &header::HeaderName| {
             self.call.is_upgrade && (name == header::CONNECTION || name == header::UPGRADE)
         };
@@ -162,6 +163,10 @@ impl Carried {
             if !headers::goes_upstream(&name) && !kept_for_upgrade(&name) && !framing(&name) {
                 head.remove_header(&name);
             }
+        }
+        if let Some(trace) = trace {
+            trace.attempts(&self.step.backend);
+            trace.pass_on(head);
         }
         let (call, backend) = (self.call.call(), &self.step.backend);
         let target = forward::target(&call, &self.admitted, &self.caller.api, backend);
@@ -343,6 +348,8 @@ impl Carried {
             first_token: None,
             waited: Duration::ZERO,
             cache: None,
+            heard: None,
+            answered_by: None,
             caller: Some(self.caller),
         }
     }

@@ -19,6 +19,7 @@ use crate::passthrough::Carried;
 use crate::reply::{self, Fields};
 use crate::stage::account;
 use crate::state::State;
+use crate::traces;
 
 /// The gateway as Pingora sees it.
 pub struct Gateway {
@@ -56,7 +57,9 @@ impl ProxyHttp for Gateway {
         downstream.set_pipelining_enabled(true);
         downstream.set_read_timeout(Some(limits.body_timeout));
         downstream.set_write_timeout(Some(limits.write_timeout));
-        downstream.set_keepalive(Some(limits.idle_timeout.as_secs()));
+        let keeps = !self.state.stop.is_leaving();
+        downstream.set_keepalive(keeps.then_some(limits.idle_timeout.as_secs()));
+        ctx.arrival.trace = traces::begin(&ctx.arrival.plan, downstream.req_header());
         Ok(())
     }
 
@@ -85,7 +88,8 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        ctx.carried.as_ref().ok_or_else(not_carried)?.rewrite(head)
+        let carried = ctx.carried.as_ref().ok_or_else(not_carried)?;
+        carried.rewrite(head, ctx.arrival.trace.as_deref())
     }
 
     async fn upstream_response_filter(
@@ -216,6 +220,7 @@ impl Arrival {
             plan: state.plan.load_full(),
             request_id: state.next_request_id(),
             in_flight: state.enter(),
+            trace: None,
         }
     }
 }

@@ -19,8 +19,11 @@ use crate::holders::Holders;
 use crate::limits::Limits;
 use crate::listener::Connections;
 use crate::live::Live;
+use crate::logs::Logs;
 use crate::metrics::Metrics;
-use crate::reload::LastReload;
+use crate::reload::Reloads;
+use crate::stop::Stop;
+use crate::traces::Traces;
 use crate::trips::Trips;
 use crate::upstream::peers::Peers;
 use crate::usage_log::UsageLog;
@@ -50,16 +53,20 @@ pub struct State {
     pub caches: Caches,
     /// Where usage is written down, if it is.
     pub usage_log: Option<UsageLog>,
+    /// Lines a request, and what was said, if they are asked for.
+    pub logs: Logs,
+    /// Where spans go.
+    pub traces: Traces,
     /// Everything that is counted.
     pub metrics: Metrics,
     /// What goes on now, for the admin page.
     pub live: Live,
-    /// Set when the process was told to stop.
-    pub draining: AtomicBool,
+    /// How far the end of the process has come.
+    pub stop: Stop,
     /// Set when names are resolved, encodings are loaded and signals are watched.
     pub ready: AtomicBool,
     /// What became of the last reload.
-    pub last_reload: LastReload,
+    pub reloads: Reloads,
     in_flight: Arc<AtomicUsize>,
     request_ids: AtomicU64,
     id_seed: u64,
@@ -81,9 +88,11 @@ impl State {
         let caches = Caches::default();
         caches.connect(&plan, limits.runtime().as_ref())?;
         Ok(State {
+            logs: Logs::new(&plan),
             limits,
             caches,
             peers: Peers::new(&plan),
+            reloads: Reloads::new(&plan),
             plan: ArcSwap::from_pointee(plan),
             bodies,
             connections: Connections::default(),
@@ -91,12 +100,12 @@ impl State {
             health: Health::default(),
             trips: Trips::default(),
             holders: Holders::default(),
+            traces: Traces::default(),
             usage_log,
             metrics,
             live: Live::default(),
-            draining: AtomicBool::new(false),
+            stop: Stop::default(),
             ready: AtomicBool::new(false),
-            last_reload: LastReload::default(),
             in_flight: Arc::default(),
             request_ids: AtomicU64::new(1),
             id_seed,
@@ -104,10 +113,11 @@ impl State {
     }
 
     /// Writes down what isn't yet, at the end of the process. Blocks for some seconds at most.
-    pub fn close_usage_log(&self) {
+    pub fn close_logs(&self) {
         if let Some(log) = &self.usage_log {
             log.close();
         }
+        self.logs.close();
     }
 
     /// Counts a request as in flight until the guard is dropped.

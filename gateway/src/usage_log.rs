@@ -7,7 +7,7 @@
 //! file), `repair` (what a crash left behind), `stream` (the same to Redis). Never decides what stands in a line.
 
 mod file;
-mod files;
+pub(crate) mod files;
 mod repair;
 mod stream;
 mod writer;

@@ -267,9 +267,6 @@ fn the_whole_schema_loads_and_what_is_not_there_yet_is_named() {
         "backends.identified.auth.managed-identity",
         "[[semantic-cache]] \"answers-of-a-local-model\"",
         "[jwt]",
-        "[access-log]",
-        "[message-log]",
-        "[otlp]",
     ];
     assert_eq!(features, expected);
 }

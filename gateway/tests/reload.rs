@@ -7,7 +7,7 @@ mod support;
 
 use load_tests::simulator::{Handle, Simulator};
 use support::gateway::Gateway;
-use support::http;
+use support::{command, http};
 
 const CALL: &str = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}]}"#;
 const KEY: (&str, &str) = ("api-key", "first-key-of-the-test");
@@ -71,4 +71,123 @@ async fn a_wrong_file_changes_nothing_and_is_told() {
     );
     let status = http::get(&format!("{}/status", gateway.admin_url)).text();
     assert!(status.contains("retired"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_file_is_taken_when_it_changes_and_a_wrong_one_is_told_once_and_mended() {
+    let simulator = Simulator::start_default().await.unwrap();
+    let watched = |state| {
+        let text = config(&simulator, state).replace("[server]", "[server]\nwatch = true");
+        text.replace(
+            "auth = \"none\"",
+            "auth = { bearer = { file = \"@FOLDER@/key\" } }",
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "first-backend-key").unwrap();
+    let in_folder = |text: String| text.replace("@FOLDER@", folder.path().to_str().unwrap());
+    let gateway = Gateway::start(&in_folder(watched("active")));
+    assert_eq!(status_of_a_call(&gateway), 200);
+    gateway.rewrite(&in_folder(watched("retired")));
+    gateway.wait_for_metric("tollgate_config_last_reload_successful", &[], 0.0);
+    assert_eq!(status_of_a_call(&gateway), 200);
+    gateway.rewrite(&in_folder(watched("suspended")));
+    gateway.wait_for_metric("tollgate_config_last_reload_successful", &[], 1.0);
+    assert_eq!(status_of_a_call(&gateway), 401);
+    gateway.wait_for_log("subscriptions.team changed (state)");
+    gateway.rewrite(&in_folder(watched("active")));
+    gateway.wait_for_metric("tollgate_config_reloads_total", &[("result", "ok")], 2.0);
+    // A key in a file that the configuration names.
+    std::fs::write(&key, "second-backend-key").unwrap();
+    gateway.wait_for_metric("tollgate_config_reloads_total", &[("result", "ok")], 3.0);
+    assert_eq!(status_of_a_call(&gateway), 200);
+    let sent = simulator.requests();
+    let sent = sent.last().unwrap().headers["authorization"].clone();
+    assert_eq!(sent, "Bearer second-backend-key");
+    gateway.wait_for_log("/key");
+    let log = gateway.log();
+    assert!(!log.contains("backend-key"), "{log}");
+    // What was wrong once isn't tried again and again.
+    let failed = gateway.metric("tollgate_config_reloads_total", &[("result", "failed")]);
+    assert_eq!(failed, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_is_told_by_name_and_what_needs_a_restart_stays_told() {
+    let simulator = Simulator::start_default().await.unwrap();
+    let gateway = Gateway::start(&config(&simulator, "active"));
+    let next = config(&simulator, "active")
+        .replace("[server]", "[server]\nthreads = 3\ndrain-timeout = \"20s\"")
+        .replace(
+            "[backends.simulator]",
+            "[backends.other]\nurl = \"http://127.0.0.1:9\"\nauth = \"none\"\n[backends.simulator]",
+        )
+        .replace(
+            "[{ backend",
+            "[{ backend = \"other\", priority = 2 }, { backend",
+        );
+    gateway.rewrite(&next);
+    gateway.signal("HUP");
+    let expected = "backends.other added; pools.chat changed (members); server changed (drain-timeout, threads)";
+    gateway.wait_for_log(expected);
+    let configuration = || {
+        let status = http::get(&format!("{}/status", gateway.admin_url)).json();
+        status["configuration"].clone()
+    };
+    gateway.wait_for_metric("tollgate_config_reloads_total", &[("result", "ok")], 1.0);
+    let shown = configuration();
+    assert_eq!(
+        shown["needs_restart"],
+        serde_json::json!(["server.threads"])
+    );
+    assert_eq!(shown["last_reload"]["changes"][0], "backends.other added");
+    assert!(gateway.metric("tollgate_config_loaded_timestamp_seconds", &[]) > 1.7e9);
+    // The same file again: nothing changes, and the threads are still those of the start.
+    gateway.signal("HUP");
+    gateway.wait_for_metric("tollgate_config_reloads_total", &[("result", "ok")], 2.0);
+    let shown = configuration();
+    assert_eq!(shown["last_reload"]["changes"], serde_json::json!([]));
+    assert_eq!(
+        shown["needs_restart"],
+        serde_json::json!(["server.threads"])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tells_what_would_change_against_a_running_gateway() {
+    let simulator = Simulator::start_default().await.unwrap();
+    let gateway = Gateway::start(&config(&simulator, "active"));
+    let path = gateway.file().to_str().unwrap().to_owned();
+    let against = |url: &str| command::run(&["check", "--config", &path, "--against", url], "");
+    let same = against(&gateway.admin_url);
+    assert_eq!(same.status, Some(0), "{same:?}");
+    assert!(same.stdout.contains("nothing would change"), "{same:?}");
+    let next = config(&simulator, "suspended")
+        .replace("first-key-of-the-test", "second-key-of-the-test")
+        .replace("[server]", "[server]\nthreads = 3");
+    gateway.rewrite(&next);
+    let told = against(&gateway.admin_url);
+    assert_eq!(told.status, Some(0), "{told:?}");
+    let lines: Vec<&str> = told.stdout.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            "~ server",
+            "    threads: (not set) -> 3",
+            "~ subscriptions.team",
+            "    state: \"active\" -> \"suspended\"",
+            "! server.threads is only taken by a restart or an upgrade",
+        ]
+    );
+    let shown = http::get(&format!("{}/configuration", gateway.admin_url)).text();
+    assert!(!shown.contains("key-of-the-test"), "{shown}");
+    // It was asked, not told.
+    assert_eq!(status_of_a_call(&gateway), 200);
+    gateway.rewrite("[server]\nlisten = 1\n");
+    assert_eq!(against(&gateway.admin_url).status, Some(2));
+    gateway.rewrite(&next);
+    let nobody = against("http://127.0.0.1:9");
+    assert_eq!(nobody.status, Some(1), "{nobody:?}");
+    assert!(nobody.stderr.contains("can't be compared"), "{nobody:?}");
 }

@@ -112,9 +112,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
             "[jwt]\nissuer = \"https://login\"\naudience = \"a\"\nsubscription = 'jwt.appid'\n",
             "[jwt]",
         ),
-        ("[access-log]\nfile = \"-\"\n", "[access-log]"),
-        ("[message-log]\ndirectory = \"/tmp\"\n", "[message-log]"),
-        ("[otlp]\nendpoint = \"http://127.0.0.1:4317\"\n", "[otlp]"),
         (
             "[[semantic-cache]]\nname = \"answers\"\nembeddings = { local = \"all-minilm-l6-v2\" }\n",
             "[[semantic-cache]]",

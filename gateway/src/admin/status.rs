@@ -44,9 +44,12 @@ pub(super) fn common(state: &State, plan: &Plan) -> Value {
             "revision": plan.revision,
             "source": plan.source,
             "loaded_at": plan.loaded_at,
-            "last_reload": state.last_reload.outcome().map(|outcome| json!({
+            "watch": plan.server.watch,
+            "needs_restart": state.reloads.needs_restart(plan),
+            "last_reload": state.reloads.outcome().map(|outcome| json!({
                 "at": outcome.at,
                 "failure": outcome.failure,
+                "changes": outcome.changes,
             })),
         },
         "in_flight": state.in_flight(),
@@ -59,6 +62,20 @@ pub(super) fn common(state: &State, plan: &Plan) -> Value {
         "backends": plan.backends.iter().map(|backend| of_backend(state, backend)).collect::<Vec<_>>(),
         "pools": plan.pools.iter().map(|pool| of_pool(pool)).collect::<Vec<_>>(),
         "redis": of_redis(state),
+    })
+}
+
+/// Where [`configuration`] is found.
+pub(super) const CONFIGURATION: &str = "/configuration";
+
+/// `/configuration`: what the file in force says, by name and key, without its secrets. What `check --against` compares.
+pub(super) fn configuration(state: &State) -> Value {
+    let plan = state.plan.load();
+    json!({
+        "revision": plan.revision,
+        "loaded_at": plan.loaded_at,
+        "needs_restart": state.reloads.needs_restart(&plan),
+        "outline": plan.outline.0,
     })
 }
 

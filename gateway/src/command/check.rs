@@ -2,6 +2,7 @@
 //!
 //! Binds no port, and calls nobody unless told to (`--connect`). The summary names URLs and kinds of credentials, never a secret.
 
+pub mod against;
 mod connect;
 mod policy;
 mod upstream;
@@ -11,7 +12,7 @@ use std::io::{self, Write};
 
 use filters::route::Listed;
 
-use crate::config::plan::{Api, Plan, Server, SubscriptionState};
+use crate::config::plan::{Api, Place, Plan, Server, SubscriptionState};
 use crate::config::secret::Environment;
 use crate::config::{Source, load};
 
@@ -242,7 +243,20 @@ fn record_lines(plan: &Plan) -> Vec<Vec<String>> {
         let entries = list.len();
         vec![format!("prices: {entries}")]
     });
-    log.chain(prices).collect()
+    let access = plan.access_log.iter().map(|log| {
+        let place = match &log.place {
+            Place::Output => "standard output".to_owned(),
+            Place::File(path) => path.display().to_string(),
+        };
+        vec![format!("access log: {place}")]
+    });
+    let messages = plan.message_log.iter().map(|log| {
+        let (directory, max) = (log.directory.display(), log.max_bytes);
+        vec![format!(
+            "message log: {directory}, up to {max} bytes of each prompt and answer"
+        )]
+    });
+    log.chain(access).chain(messages).chain(prices).collect()
 }
 
 fn list<T: Display>(items: impl Iterator<Item = T>) -> String {

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use super::{EXIT_WRONG_INPUT, LogFormat, complain, log};
 use crate::config::plan::Plan;
-use crate::{reload, server};
+use crate::reload;
+use crate::server::{self, Start};
 
 /// Runs until told to stop.
-pub fn run(path: &str, format: Option<LogFormat>) -> ExitCode {
-    let plan = match reload::load(path) {
+pub fn run(path: &str, format: Option<LogFormat>, start: Start) -> ExitCode {
+    let plan = match reload::load(path).plan {
         Ok(plan) => plan,
         Err(complaint) => {
             complain(complaint.trim_end());
@@ -17,7 +18,7 @@ pub fn run(path: &str, format: Option<LogFormat>) -> ExitCode {
     };
     log::start(format);
     announce(&plan);
-    match server::run(plan) {
+    match server::run(plan, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("tollgate: {error}"));

@@ -23,6 +23,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::error::{Findings, Kind, Located, Place};
+use super::outline::Outline;
 use table::{Reading, Table};
 
 /// The whole file.
@@ -50,13 +51,17 @@ pub struct File {
     pub policies: policy::Policies,
     /// `[usage-log]`, `[prices]`, `[access-log]`, `[message-log]`, `[otlp]`
     pub records: records::Records,
+    /// All of it, without its secrets.
+    pub outline: Outline,
 }
 
 /// Reads a whole text. Mistakes are in `findings`.
 pub fn read(findings: &Findings<'_>) -> File {
     let document = parsed(findings);
     let reading = Reading::of(findings);
-    sections(Table::root(&reading, Some(document.get_ref())))
+    let file = sections(Table::root(&reading, Some(document.get_ref())));
+    let outline = Outline::of(document.get_ref(), &reading.hidden());
+    File { outline, ..file }
 }
 
 /// The text as TOML. Mistakes of syntax are in `findings`.
@@ -98,6 +103,7 @@ fn sections(root: Table<'_, '_>) -> File {
         pools: named(&root, "pools", pool::pool),
         policies: policy::policies(&root),
         records: records::records(&root),
+        outline: Outline::default(),
     };
     root.finish();
     file

@@ -72,6 +72,9 @@ pub(super) fn plan(
     let token_metrics = policy::token_metrics(&loader);
     let semantic_caches = cache::semantic_caches(&loader, &backends, redis.as_ref());
     let usage_log = records::usage_log(&loader, redis.as_ref());
+    let access_log = records::access_log(&loader);
+    let message_log = records::message_log(&loader);
+    let otlp = records::otlp(&loader);
     let prices = records::prices(&loader);
     records::check_pending(&loader);
     names::warn_of_unused(&loader);
@@ -79,6 +82,8 @@ pub(super) fn plan(
     Some(Plan {
         revision: revision(&source.text),
         source: source.name.clone(),
+        outline: file.outline.clone(),
+        inputs: Vec::new(),
         loaded_at: environment.now(),
         server: server?,
         gateway: server::gateway(&loader),
@@ -99,6 +104,9 @@ pub(super) fn plan(
         token_metrics,
         semantic_caches,
         usage_log,
+        access_log,
+        message_log,
+        otlp,
         prices,
         warnings: warnings(source, findings),
         pending: findings

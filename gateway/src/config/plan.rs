@@ -6,6 +6,7 @@
 
 pub mod cache;
 mod limit;
+mod records;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,6 +23,11 @@ use filters::route::{ApiPaths, Listed, Schema};
 use filters::{balance, breaker, retry};
 
 pub use self::limit::{LimitHeaders, Redis, TokenLimit};
+pub use self::records::{
+    AccessLog, LineFormat, MessageLog, Otlp, OtlpProtocol, Place, UsageLog, UsageStream,
+};
+use super::inputs::Input;
+use super::outline::Outline;
 use super::secret::Secret;
 
 /// Everything that a request is decided by.
@@ -31,6 +37,10 @@ pub struct Plan {
     pub revision: String,
     /// Where it was loaded from, as the user named it.
     pub source: String,
+    /// What it says, without its secrets.
+    pub outline: Outline,
+    /// The files that it was loaded from.
+    pub inputs: Vec<Input>,
     /// Seconds since 1970 at which it was loaded.
     pub loaded_at: u64,
     /// Listeners and bounds.
@@ -63,6 +73,12 @@ pub struct Plan {
     pub semantic_caches: Vec<Arc<cache::SemanticCache>>,
     /// Where usage is written down; `None`: nowhere.
     pub usage_log: Option<UsageLog>,
+    /// Where each request gets a line; `None`: nowhere.
+    pub access_log: Option<AccessLog>,
+    /// Which prompts and answers are written down; `None`: none.
+    pub message_log: Option<MessageLog>,
+    /// Where traces go; `None`: there are none.
+    pub otlp: Option<Otlp>,
     /// What tokens cost; `None`: nothing has a price.
     pub prices: Option<Arc<PriceList>>,
     /// What `check` warns of and `run` logs once (literal secrets, ...), in file order.
@@ -117,6 +133,10 @@ pub struct Server {
     pub shutdown_delay: Duration,
     /// How long streams in flight get after that.
     pub drain_timeout: Duration,
+    /// Where this process waits for one that takes over; `None`: none can.
+    pub upgrade_socket: Option<PathBuf>,
+    /// Whether a changed file is taken without being told.
+    pub watch: bool,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
     /// Bounds per caller.
@@ -368,24 +388,4 @@ pub struct TokenMetric {
     pub dimensions: Vec<Dimension>,
     /// Beyond it new label sets fall into `other`.
     pub max_series: usize,
-}
-
-/// `[usage-log]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsageLog {
-    /// Where its files go; made where it isn't there.
-    pub directory: Option<PathBuf>,
-    /// Where else its lines go, or instead.
-    pub stream: Option<UsageStream>,
-}
-
-/// `redis-stream` of the usage log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsageStream {
-    /// The server.
-    pub redis: Redis,
-    /// The stream's key.
-    pub key: String,
-    /// Older entries go.
-    pub max_entries: u64,
 }

@@ -3,18 +3,19 @@
 //! A plain loop, so that what follows what can be read from top to bottom. The stages decide; this file calls
 //! them and keeps the record of what happened. Never speaks HTTP itself.
 
+mod reach;
+
 use std::sync::Arc;
 
 use filters::outcome::Outcome;
 use filters::refusal::Refusal;
 use filters::retry::{Caller, Next};
-use filters::route::Shape;
 use filters::units::Tokens;
 use futures_util::FutureExt;
 use http::Method;
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::ResponseHeader;
 
-use super::attempt::{self, Reached};
+use super::attempt::Reached;
 use super::cached::Missed;
 use super::relay::{Relay, Relayed, Upstream};
 use super::{Exchange, Served, Understood, counting, verdict};
@@ -24,12 +25,11 @@ use crate::config::plan::Backend;
 use crate::context::{Admitted, AttemptEnd, End, Record, Source};
 use crate::reply::{self, Fields};
 use crate::stage::cache::{self, Keeping};
-use crate::stage::forward::{self, Outgoing, Reading};
+use crate::stage::forward::Outgoing;
 use crate::stage::limit::{self, Hold};
 use crate::stage::respond::{self, Failure};
 use crate::stage::select::{Course, Step};
 use crate::state::State;
-use crate::upstream::fault::Fault;
 
 /// One understood request on its way to backends.
 pub(super) struct Attempts<'a, 'u> {
@@ -48,12 +48,14 @@ enum Tried {
     Relayed(Box<Relayed>),
     Failed(Next),
     Gone,
+    Stopped,
 }
 
 /// Why no answer's head came.
 enum Unreached {
     Failed(Failure),
     Gone,
+    Stopped,
 }
 
 /// An answer that goes to the caller.
@@ -104,6 +106,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             match self.attempt(&mut course, &step).await {
                 Tried::Relayed(relayed) => return self.relayed(*relayed).await,
                 Tried::Gone => return self.left().await,
+                Tried::Stopped => return self.failed(verdict::stopped(), End::Stopped).await,
                 Tried::Failed(Next::Elsewhere(_) | Next::SameAgain(_)) if self.caller_waits() => {}
                 Tried::Failed(Next::Elsewhere(_) | Next::SameAgain(_) | Next::GiveUp) => {
                     return self.left_unserved();
@@ -112,11 +115,14 @@ impl<'a, 'u> Attempts<'a, 'u> {
             }
         }
         let refusal = course.exhausted(clock::now().time());
-        self.failed(refusal).await
+        self.failed(refusal, End::UpstreamCut).await
     }
 
     async fn attempt(&mut self, course: &mut Course<&State>, step: &Step) -> Tried {
         let backend = &step.backend;
+        if let Some(trace) = &self.exchange.arrival.trace {
+            trace.attempts(backend);
+        }
         let (reached, outgoing) = match self.reach(backend).await {
             Ok(reached) => reached,
             Err(unreached) => return self.unreached(course, step, unreached),
@@ -171,6 +177,11 @@ impl<'a, 'u> Attempts<'a, 'u> {
                 course.ended(step, &Outcome::NoVerdict, Caller::Gone, now);
                 Tried::Gone
             }
+            Unreached::Stopped => {
+                self.ended(&step.backend, verdict::STOPPED);
+                course.ended(step, &Outcome::NoVerdict, Caller::Gone, now);
+                Tried::Stopped
+            }
             Unreached::Failed(failure) => {
                 self.ended(&step.backend, failure.outcome());
                 let outcome = Outcome::Failed(failure.reason());
@@ -180,54 +191,11 @@ impl<'a, 'u> Attempts<'a, 'u> {
     }
 
     fn ended(&mut self, backend: &Arc<Backend>, outcome: &'static str) {
+        if let Some(trace) = &self.exchange.arrival.trace {
+            trace.attempted(outcome);
+        }
         let backend = backend.clone();
         self.record.attempts.push(AttemptEnd { backend, outcome });
-    }
-
-    /// Sends the request to a backend, while watching that the caller stays.
-    async fn reach(&mut self, backend: &Arc<Backend>) -> Result<(Reached, Outgoing), Unreached> {
-        let Understood { caller, call, .. } = &self.understood;
-        let outgoing = forward::outgoing(
-            call,
-            &self.understood.admitted,
-            &caller.api,
-            backend,
-            (&self.understood.body.bytes, self.understood.facts.as_ref()),
-        );
-        let mut fresh = false;
-        loop {
-            // Made for each connection: it is consumed by being sent, and a copy would cost as much.
-            let head = self.head(backend, &outgoing).map_err(|error| {
-                tracing::error!(error = %Fault(&error), "a request's head couldn't be made");
-                Unreached::Failed(Failure::Connect)
-            })?;
-            let connector = self.exchange.connector;
-            let peers = &self.exchange.state.peers;
-            let reached = tokio::select! {
-                biased;
-                reached = attempt::attempt(connector, peers, backend, (head, &outgoing), fresh) => reached,
-                _ = self.exchange.session.read_body_or_idle(true) => return Err(Unreached::Gone),
-            };
-            match reached {
-                Ok(reached) => return Ok((reached, outgoing)),
-                Err(attempt::Missed::Stale) => fresh = true,
-                Err(attempt::Missed::Failed(failure)) => return Err(Unreached::Failed(failure)),
-            }
-        }
-    }
-
-    fn head(&self, backend: &Backend, outgoing: &Outgoing) -> pingora::Result<RequestHeader> {
-        let request = self.exchange.session.req_header();
-        let reading = match self.understood.caller.shape {
-            Shape::Other if affinity::makes(&self.understood.call) => Reading::Understood,
-            Shape::Other => Reading::Untouched,
-            Shape::Chat | Shape::Completions | Shape::Embeddings | Shape::Responses => {
-                Reading::Understood
-            }
-        };
-        let framing = forward::Framing::of(&request.method, outgoing.length_bytes);
-        let to = (self.understood.caller.api.as_ref(), backend);
-        forward::head(request, to, &outgoing.target, framing, reading)
     }
 
     /// Passes an answer on to the caller.
@@ -255,6 +223,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             begun: None,
             hold: &mut self.hold,
             keeping: self.keeping.as_mut(),
+            stop: &self.exchange.state.stop,
         };
         if let Some(trouble) = relay.begin().await {
             let head = passing.outcome.take().unwrap_or(Outcome::NoVerdict);
@@ -272,6 +241,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         let relayed = relay.run().await;
         drop(stream_open);
         let label = match (relayed.committed, relayed.end) {
+            (_, End::Stopped) => verdict::STOPPED,
             (false, _) => relayed.cut.outcome(),
             (true, End::UpstreamCut) => "cut",
             (true, End::Complete | End::ClientGone | End::Refused | End::Cached) => {
@@ -284,8 +254,12 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.ended(&step.backend, label);
         if let Some(outcome) = passing.outcome
             && let Some(next) = verdict::relayed(course, step, outcome, &relayed)
+            && relayed.end != End::Stopped
         {
             return Tried::Failed(next);
+        }
+        if !relayed.committed && relayed.end == End::Stopped {
+            return Tried::Stopped;
         }
         if !relayed.committed {
             return Tried::Failed(Next::Refuse);
@@ -310,6 +284,8 @@ impl<'a, 'u> Attempts<'a, 'u> {
             Some(_) => Source::Upstream,
             None => Source::None,
         };
+        let is_traced = self.exchange.arrival.trace.is_some();
+        self.record.answered_by = relayed.model.clone().filter(|_| is_traced);
         let abort = relayed.abort;
         if let Some(model) = &relayed.model {
             let Admitted {
@@ -318,6 +294,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             let limits = &self.exchange.state.limits;
             limits.learn_model(&pool.name, asked, model);
         }
+        self.record.heard = self.understood.hear(&self.exchange, || relayed.answered());
         if self.record.usage.is_none() && answered {
             self.count(Some(relayed)).await;
         }
@@ -340,10 +317,10 @@ impl<'a, 'u> Attempts<'a, 'u> {
     }
 
     /// No backend had an answer worth passing on.
-    async fn failed(mut self, refusal: Refusal) -> Served {
+    async fn failed(mut self, refusal: Refusal, end: End) -> Served {
         self.hold.settle(None);
         self.record.waited += clock::now().since(self.begun);
-        self.record.end = End::UpstreamCut;
+        self.record.end = end;
         let request_id = self.exchange.arrival.request_id;
         let fields = Fields {
             retry_after: None,

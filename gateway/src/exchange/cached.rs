@@ -12,17 +12,18 @@ use pingora::connectors::http::Connector;
 
 use super::attempts::Attempts;
 use super::embedding::{self, Embedded};
-use super::{Exchange, Served, Understood, gone};
+use super::{Exchange, Served, Understood, gone, verdict};
 use crate::cache::flights::{Flight, Place};
 use crate::cache::kept::{Found, Sought, StoreError};
 use crate::clock;
 use crate::config::plan::cache::{Mode, SemanticCache};
-use crate::context::{CacheLookup, CacheResult, End, Record};
+use crate::context::{Answered, CacheLookup, CacheResult, End, Record};
 use crate::reply;
 use crate::stage::account::{self, Spent};
 use crate::stage::cache::{self, Asked, Keeping, Question};
 use crate::stage::forward;
 use crate::state::State;
+use crate::traces::trace::What;
 
 /// Calls wait so long for one with the same prompt; then they go on by themselves.
 const FLIGHT_WAIT: Duration = Duration::from_secs(10);
@@ -47,7 +48,7 @@ struct Looked {
 
 impl Exchange<'_> {
     /// Answers from the cache, or by a backend.
-    pub(super) async fn answer(self, mut understood: Understood<'_>) -> Served {
+    pub(super) async fn answer(mut self, mut understood: Understood<'_>) -> Served {
         let question = match cache::ask(self.state, self.asked(&understood)).await {
             Asked::Nothing => return self.call(understood, Missed::default()).await,
             Asked::Not(lookup) => return self.call(understood, Missed::only(lookup)).await,
@@ -59,8 +60,12 @@ impl Exchange<'_> {
             biased;
             looked = look_up(self.state, self.connector, schema, question) => Some(looked),
             _ = self.session.read_body_or_idle(true) => None,
+            () = self.state.stop.cut() => return self.decline(verdict::stopped(), Some(understood.caller)).await,
         };
         understood.body_wait += clock::now().since(begun);
+        if let Some(trace) = &self.arrival.trace {
+            trace.did(What::Cache, begun);
+        }
         let Some(looked) = looked else {
             return gone(understood.caller);
         };
@@ -102,7 +107,13 @@ impl Exchange<'_> {
     }
 
     async fn call(mut self, understood: Understood<'_>, missed: Missed) -> Served {
-        match understood.hold(&self).await {
+        let begun = clock::now();
+        let held = understood.hold(&self).await;
+        if let Some(trace) = &self.arrival.trace {
+            let refused = held.is_err();
+            trace.did(What::Limit { refused }, begun);
+        }
+        match held {
             Ok(hold) => Attempts::new(self, understood, hold, missed).run().await,
             Err(denied) => self.deny(*denied, understood, missed.lookup).await,
         }
@@ -138,6 +149,8 @@ impl Exchange<'_> {
         };
         let hold = self.standing(&understood.caller, Some(&understood.admitted));
         kept.fields.extend(hold.await.fields());
+        let body = kept.body.clone();
+        let heard = understood.hear(&self, || Answered::Whole(body));
         let sent = reply::kept(self.session, kept, self.arrival.request_id).await;
         let abort = sent.is_err();
         let end = match abort {
@@ -152,6 +165,7 @@ impl Exchange<'_> {
             waited: understood.body_wait,
             end,
             cache: Some(cache::lookup_of(policy, CacheResult::Hit, found)),
+            heard,
             ..Record::unserved(sent.unwrap_or(reply::CLIENT_GONE))
         };
         Served::Answered {

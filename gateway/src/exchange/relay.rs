@@ -32,7 +32,8 @@ use crate::clock::Moment;
 use crate::context::End;
 use crate::stage::cache::{Keeping, Made};
 use crate::stage::limit::Hold;
-use crate::stage::respond::{self, Failure, Framing};
+use crate::stage::respond::{self, BrokenBy, Failure, Framing};
+use crate::stop::Stop;
 
 /// How long the usage of a finished stream is waited for when its caller has left.
 const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -60,6 +61,8 @@ pub struct Relayed {
     pub abort: bool,
     /// The head went out.
     pub committed: bool,
+    /// The body, where it was read whole.
+    pub body: Option<Bytes>,
 }
 
 impl Relayed {
@@ -75,6 +78,7 @@ impl Relayed {
             drained: end == End::Complete,
             abort: end != End::Complete,
             committed: true,
+            body: None,
         }
     }
 
@@ -105,6 +109,8 @@ pub struct Relay<'a> {
     pub hold: &'a mut Hold,
     /// Keeps a complete answer for callers to come; absent if there is no cache for it.
     pub keeping: Option<&'a mut Keeping>,
+    /// Says when the process has no more time for it.
+    pub stop: &'a Stop,
 }
 
 enum Next {
@@ -112,6 +118,7 @@ enum Next {
     End,
     Cut(Failure),
     Gone,
+    Stopped,
 }
 
 impl Relay<'_> {
@@ -145,6 +152,8 @@ impl Relay<'_> {
                 Came::Over(upstream::Over::End) => Next::End,
                 Came::Over(upstream::Over::Cut(failure)) => Next::Cut(failure),
             },
+            // Last: it costs nothing as long as there is something to read.
+            () = self.stop.cut() => Next::Stopped,
         }
     }
 
@@ -226,6 +235,7 @@ impl Relay<'_> {
         stream.passed_on();
         let rest = match over {
             Some(Over::Gone) => return self.left(stream).await,
+            Some(Over::Gateway) => return self.break_off(stream, BrokenBy::Gateway).await,
             Some(Over::Stopped(rest)) => rest,
             None => loop {
                 match self.next().await {
@@ -238,6 +248,7 @@ impl Relay<'_> {
                         stream.passed_on();
                     }
                     Next::Gone => return self.left(stream).await,
+                    Next::Stopped => return self.break_off(stream, BrokenBy::Gateway).await,
                     Next::End => break stream.end(Stopped::Cleanly),
                     Next::Cut(failure) => {
                         cut = failure;
@@ -248,7 +259,7 @@ impl Relay<'_> {
         };
         match rest {
             Some(rest) => self.end_stream(rest, stream).await,
-            None => self.break_off(stream, cut).await,
+            None => self.break_off(stream, BrokenBy::Upstream(cut)).await,
         }
     }
 
@@ -277,13 +288,19 @@ impl Relay<'_> {
 
     /// The caller gets an error event and a proper end of the body, so that its SDK raises instead of hanging. Inside an
     /// event that is partly sent nothing can be said: there the connection is closed.
-    async fn break_off(&mut self, stream: Stream, cut: Failure) -> Relayed {
+    async fn break_off(&mut self, stream: Stream, by: BrokenBy) -> Relayed {
         let mute = stream.is_inside_unread();
-        let event = respond::broken_stream_event(self.shape);
+        let event = respond::broken_stream_event(self.shape, by);
         let told = !mute && self.send(event).await.is_ok() && self.finish().await == End::Complete;
-        let mut relayed = stream.into_relayed(End::UpstreamCut);
+        let mut relayed = match by {
+            BrokenBy::Gateway => stream.into_relayed(End::Stopped),
+            BrokenBy::Upstream(cut) => {
+                let mut relayed = stream.into_relayed(End::UpstreamCut);
+                relayed.cut = cut;
+                relayed
+            }
+        };
         relayed.abort = !told;
-        relayed.cut = cut;
         relayed
     }
 }

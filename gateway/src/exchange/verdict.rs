@@ -4,6 +4,7 @@
 //! off. The breaker is told once for each attempt. Never touches a connection.
 
 use filters::outcome::Outcome;
+use filters::refusal::Refusal;
 use filters::retry::{Caller, Next};
 
 use super::relay::{Relayed, Trouble};
@@ -46,6 +47,7 @@ pub fn relayed(
 ) -> Option<Next> {
     let broken = Outcome::Failed(relayed.cut.reason());
     let (outcome, caller) = match (relayed.committed, relayed.end) {
+        (_, End::Stopped) => (Outcome::NoVerdict, Caller::Gone),
         (false, _) => (broken, Caller::Waits),
         (true, End::UpstreamCut) => (broken, Caller::HasFirstByte),
         (true, End::Complete | End::ClientGone | End::Refused | End::Cached) => {
@@ -56,6 +58,18 @@ pub fn relayed(
     let next = course.ended(step, &outcome, caller, clock::now().time());
     (!relayed.committed).then_some(next)
 }
+
+/// What a call is told that the gateway has no more time for.
+pub fn stopped() -> Refusal {
+    Refusal::Overloaded {
+        retry_after_s: STOPPED_RETRY_S,
+    }
+}
+
+/// Retry-After of such a call: another replica, or the process that comes after, is there already. Seconds.
+const STOPPED_RETRY_S: u64 = 1;
+/// The label of such an attempt.
+pub const STOPPED: &str = "stopped";
 
 fn error_event(step: &Step, head: &Outcome, status: u16) -> Outcome {
     let backend = &step.backend;

@@ -7,7 +7,7 @@ use super::*;
 
 /// Describes all of them.
 pub(super) fn describe(recorder: &PrometheusRecorder) {
-    for (name, text) in COUNTERS.iter().copied() {
+    for (name, text) in COUNTERS.iter().copied().chain(logs::DESCRIBED) {
         recorder.describe_counter(name.into(), None, text.into());
     }
     let histograms = [
@@ -28,6 +28,14 @@ pub(super) fn describe(recorder: &PrometheusRecorder) {
         (BACKEND_STATE, "0 closed, 1 open, 2 half-open."),
         (REDIS_UP, "1 while Redis answers."),
         (CONFIG_INFO, "1 for the revision in force."),
+        (
+            CONFIG_LOADED,
+            "When the configuration in force was loaded; Unix time.",
+        ),
+        (
+            CONFIG_SUCCESSFUL,
+            "0 if the last reload was refused, else 1.",
+        ),
         (STREAMS_OPEN, "Streams to callers that are open now."),
         (BUFFERED_BYTES, "Request body bytes held in memory now."),
     ];
@@ -62,10 +70,6 @@ const COUNTERS: &[(&str, &str)] = &[
     (
         REDIS_ERRORS,
         "Calls to Redis that failed or were late, by operation.",
-    ),
-    (
-        USAGE_LOG_DROPPED,
-        "Lines of the usage log that couldn't be written.",
     ),
     (
         BACKEND_TRIPS,

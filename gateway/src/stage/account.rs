@@ -3,6 +3,7 @@
 //! Never decides what a request cost; it is told.
 
 mod line;
+pub mod messages;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,12 +16,14 @@ use filters::usage::Usage;
 use pingora::http::RequestHeader;
 
 use crate::clock::Moment;
-use crate::config::plan::{Backend, Subscription, SubscriptionState};
+use crate::config::plan::{Backend, LineFormat, Subscription, SubscriptionState};
 use crate::context::{Arrival, Caller, End, Record, Source};
 use crate::live::refusals::Refused;
 use crate::reply;
 use crate::scope::{Asked, Public, scope};
+use crate::stage::account::messages::Said;
 use crate::state::State;
+use crate::traces::span::Finished;
 
 /// The label where no API was found at the path.
 const NO_API: &str = "none";
@@ -60,15 +63,52 @@ pub fn account(
         token_metrics(state, arrival, head, (caller, record));
         if reached_a_subscription(caller) {
             metrics.usage_record(record.source, record.end);
-            if let Some(log) = &state.usage_log {
-                log.write(line::line(arrival, caller, record, duration));
-            }
         }
+    }
+    write_down(state, arrival, record, duration);
+    if let Some(trace) = &arrival.trace {
+        let finished = Finished {
+            arrival,
+            method: head.method.as_str(),
+            path: head.uri.path(),
+            record,
+            now,
+        };
+        state.traces.finish(trace, &finished);
     }
     // Last: whoever has seen the request counted can rely on its other figures.
     metrics.timings((&api, operation), duration, overhead, record.first_token);
     metrics.request(&api, operation, record.status);
     log(arrival, record, (&api, operation), duration);
+}
+
+/// The lines of every log that wants one. The same line for all, but for the access log's other form.
+fn write_down(state: &State, arrival: &Arrival, record: &Record, duration: Duration) {
+    let access = state.logs.access();
+    let is_used = record.caller.as_ref().is_some_and(reached_a_subscription);
+    let usage = state.usage_log.as_ref().filter(|_| is_used);
+    if access.is_none() && usage.is_none() && record.heard.is_none() {
+        return;
+    }
+    let made = line::record(arrival, record, duration);
+    if let (Some(access), Some(settings)) = (access, &arrival.plan.access_log) {
+        access.put(match settings.format {
+            LineFormat::Json => made.line(),
+            LineFormat::Text => made.text_line(),
+        });
+    }
+    if let Some(log) = usage {
+        log.write(made.line());
+    }
+    if let (Some(heard), Some(log)) = (&record.heard, &arrival.plan.message_log)
+        && let Some(messages) = state.logs.messages()
+    {
+        messages.put(Box::new(Said {
+            line: made.line(),
+            heard: heard.clone(),
+            max_bytes: log.max_bytes,
+        }));
+    }
 }
 
 /// Records what the gateway itself used, to embed a question. Nobody's limits and nobody's share: its subscription is
@@ -100,10 +140,14 @@ pub fn embedded(state: &State, arrival: &Arrival, head: &RequestHeader, spent: S
         end: End::Complete,
         ..Record::unserved(reply::OK)
     };
-    if let Some(log) = &state.usage_log {
-        log.write(line::line(arrival, &caller, &record, spent.duration));
-    }
     token_metrics(state, arrival, head, (&caller, &record));
+    if let Some(log) = &state.usage_log {
+        let record = Record {
+            caller: Some(caller),
+            ..record
+        };
+        log.write(line::record(arrival, &record, spent.duration).line());
+    }
 }
 
 /// An embeddings call of the gateway's own.

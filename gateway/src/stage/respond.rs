@@ -233,21 +233,38 @@ impl Failure {
     }
 }
 
-/// The event that ends a stream whose backend broke off. SDKs raise on its `error` object; the responses
+/// Who broke a stream off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokenBy {
+    /// The backend, in this way.
+    Upstream(Failure),
+    /// The gateway, which was stopped.
+    Gateway,
+}
+
+/// The event that ends a stream that broke off. SDKs raise on its `error` object; the responses
 /// API names its events, so there it also has the form of that API's own error event.
-pub fn broken_stream_event(shape: Shape) -> Bytes {
-    const CODE: &str = "upstream_cut";
-    const MESSAGE: &str = "The model endpoint broke off in the middle of this answer. What came before is incomplete: send the request again.";
+pub fn broken_stream_event(shape: Shape, by: BrokenBy) -> Bytes {
+    let (code, message) = match by {
+        BrokenBy::Upstream(_) => (
+            "upstream_cut",
+            "The model endpoint broke off in the middle of this answer. What came before is incomplete: send the request again.",
+        ),
+        BrokenBy::Gateway => (
+            "gateway_stopped",
+            "The gateway was stopped in the middle of this answer. What came before is incomplete: send the request again.",
+        ),
+    };
     match shape {
         Shape::Responses => {
             let event = serde_json::json!({
-                "type": "error", "code": CODE, "message": MESSAGE, "param": null,
-                "error": { "code": CODE, "message": MESSAGE, "type": "server_error", "param": null },
+                "type": "error", "code": code, "message": message, "param": null,
+                "error": { "code": code, "message": message, "type": "server_error", "param": null },
             });
             Bytes::from(format!("event: error\ndata: {event}\n\n"))
         }
         Shape::Chat | Shape::Completions | Shape::Embeddings | Shape::Other => {
-            let error = reply::error_json(CODE, MESSAGE, "server_error");
+            let error = reply::error_json(code, message, "server_error");
             let text = String::from_utf8_lossy(&error);
             Bytes::from(format!("data: {text}\n\n"))
         }

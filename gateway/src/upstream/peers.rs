@@ -107,6 +107,17 @@ impl Peers {
     }
 }
 
+impl Peers {
+    /// A peer for one that no plan names. Its name is looked up each time.
+    ///
+    /// # Errors
+    /// As [`peer`](Self::peer).
+    pub async fn of(backend: &Backend) -> pingora::Result<Arc<HttpPeer>> {
+        let within = backend.timeouts.connect;
+        Site::new(backend, None).peer(within).await
+    }
+}
+
 /// Where the backends are, by name.
 pub type Sites = HashMap<Arc<str>, Arc<Site>>;
 

@@ -98,7 +98,7 @@ impl Files {
 }
 
 /// Unlike that of any other process on the same volume: in containers, all have the process id 1.
-fn process_name() -> String {
+pub(crate) fn process_name() -> String {
     let nanoseconds = clock::unix_nanoseconds() as u64;
     format!("{:x}-{nanoseconds:016x}", std::process::id())
 }

@@ -6,7 +6,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -24,19 +24,25 @@ pub struct Gateway {
     child: Child,
     log: Arc<Log>,
     file: PathBuf,
-    _folder: tempfile::TempDir,
+    environment: Vec<(String, String)>,
+    /// Shared with those that took its place.
+    folder: Arc<tempfile::TempDir>,
 }
 
 impl Gateway {
     /// Starts a gateway and waits until `/readyz` says 200.
     ///
-    /// `@LISTEN@`, `@ADMIN@` and `@H2C@` in the text stand for `ADDRESS:PORT`, free ones.
+    /// `@LISTEN@`, `@ADMIN@` and `@H2C@` in the text stand for `ADDRESS:PORT`, free ones; `@FOLDER@` for a folder of its own.
     pub fn start(config_toml: &str) -> Gateway {
         Gateway::start_with(config_toml, &[])
     }
 
     /// Like [`Gateway::start`], with environment variables for its secrets.
     pub fn start_with(config_toml: &str, environment: &[(&str, &str)]) -> Gateway {
+        Gateway::start_as(config_toml, environment, Stdio::inherit)
+    }
+
+    fn start_as(config_toml: &str, environment: &[(&str, &str)], output: fn() -> Stdio) -> Gateway {
         let listen = free_address();
         let admin = free_address();
         let h2c = free_address();
@@ -44,19 +50,13 @@ impl Gateway {
             .replace("@LISTEN@", &listen)
             .replace("@ADMIN@", &admin)
             .replace("@H2C@", &h2c);
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let text = text.replace("@FOLDER@", folder.path().to_str().unwrap());
         let file = folder.path().join("tollgate.toml");
         std::fs::write(&file, &text).unwrap();
-        let mut child = command::tollgate()
-            .args(["run", "--log-format", "json", "--config"])
-            .arg(&file)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::inherit())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("tollgate starts");
-        let log = Log::follow(&mut child);
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment: Vec<_> = environment.iter().map(owned).collect();
+        let (child, log) = spawn(&file, &environment, &[], output());
         let mut gateway = Gateway {
             url: format!("http://{listen}"),
             admin_url: format!("http://{admin}"),
@@ -64,10 +64,85 @@ impl Gateway {
             child,
             log,
             file,
-            _folder: folder,
+            environment,
+            folder,
         };
         gateway.wait_until_ready(&text);
         gateway
+    }
+
+    /// Like [`Gateway::start`], with its standard output going into a pipe that nobody reads.
+    pub fn start_unread(config_toml: &str) -> (Gateway, std::process::ChildStdout) {
+        let mut gateway = Gateway::start_as(config_toml, &[], Stdio::piped);
+        let output = gateway.child.stdout.take().unwrap();
+        (gateway, output)
+    }
+
+    /// Starts another process with the same file, which takes this one's place; waits until it has.
+    pub fn upgrade(&self) -> Gateway {
+        let next = self.try_upgrade();
+        next.wait_for_log("the former process leaves");
+        next
+    }
+
+    /// Likewise, without waiting.
+    pub fn try_upgrade(&self) -> Gateway {
+        let (child, log) = spawn(
+            &self.file,
+            &self.environment,
+            &["--upgrade"],
+            Stdio::inherit(),
+        );
+        Gateway {
+            url: self.url.clone(),
+            admin_url: self.admin_url.clone(),
+            h2c_url: self.h2c_url.clone(),
+            child,
+            log,
+            file: self.file.clone(),
+            environment: self.environment.clone(),
+            folder: self.folder.clone(),
+        }
+    }
+
+    /// Stops it and starts it again, with the same file at the same addresses.
+    pub fn restart(self) -> Gateway {
+        let (file, environment) = (self.file.clone(), self.environment.clone());
+        let (url, admin_url, h2c_url) = (
+            self.url.clone(),
+            self.admin_url.clone(),
+            self.h2c_url.clone(),
+        );
+        let folder = self.folder.clone();
+        assert!(self.stop().success());
+        let (child, log) = spawn(&file, &environment, &[], Stdio::inherit());
+        let mut gateway = Gateway {
+            url,
+            admin_url,
+            h2c_url,
+            child,
+            log,
+            file,
+            environment,
+            folder,
+        };
+        gateway.wait_until_ready("the file of before");
+        gateway
+    }
+
+    /// What `@FOLDER@` stands for.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The same, to be looked into when the gateway has ended.
+    pub fn shared_folder(&self) -> Arc<tempfile::TempDir> {
+        self.folder.clone()
+    }
+
+    /// Its configuration.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Its process id.
@@ -117,7 +192,8 @@ impl Gateway {
         let text = config_toml
             .replace("@LISTEN@", &self.url["http://".len()..])
             .replace("@ADMIN@", &self.admin_url["http://".len()..])
-            .replace("@H2C@", &self.h2c_url["http://".len()..]);
+            .replace("@H2C@", &self.h2c_url["http://".len()..])
+            .replace("@FOLDER@", self.folder.path().to_str().unwrap());
         std::fs::write(&self.file, text).unwrap();
     }
 
@@ -155,6 +231,26 @@ impl Gateway {
             (answer.status == 200).then_some(())
         });
     }
+}
+
+fn spawn(
+    file: &Path,
+    environment: &[(String, String)],
+    arguments: &[&str],
+    output: Stdio,
+) -> (Child, Arc<Log>) {
+    let mut child = command::tollgate()
+        .args(["run", "--log-format", "json", "--config"])
+        .arg(file)
+        .args(arguments)
+        .envs(environment.iter().cloned())
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("tollgate starts");
+    let log = Log::follow(&mut child);
+    (child, log)
 }
 
 impl Drop for Gateway {

@@ -56,27 +56,29 @@ impl Line {
 
     /// Posts JSON, and reads the whole answer. An error says at which point there was none.
     pub async fn call(&mut self, body: Bytes) -> Result<Called, String> {
-        let begun = Instant::now();
-        let called = async {
-            let answer = self.begin(begun, body).await?;
-            let (head, body) = answer.into_parts();
-            let region = head.headers.get("x-ms-region");
-            let region = region.and_then(|value| value.to_str().ok());
-            let region = region.unwrap_or_default().to_owned();
-            let body = body.collect().await;
-            let body = body.map_err(|error| format!("no end of a {}: {error}", head.status))?;
-            Ok(Called {
-                begun,
-                ended: Instant::now(),
-                status: head.status.as_u16(),
-                region,
-                body: body.to_bytes(),
-            })
-        };
-        match tokio::time::timeout(DEADLINE, called).await {
+        match tokio::time::timeout(DEADLINE, self.call_patiently(body)).await {
             Ok(called) => called,
             Err(_elapsed) => Err(format!("no answer within {DEADLINE:?}")),
         }
+    }
+
+    /// Likewise, for as long as it takes.
+    pub async fn call_patiently(&mut self, body: Bytes) -> Result<Called, String> {
+        let begun = Instant::now();
+        let answer = self.begin(begun, body).await?;
+        let (head, body) = answer.into_parts();
+        let region = head.headers.get("x-ms-region");
+        let region = region.and_then(|value| value.to_str().ok());
+        let region = region.unwrap_or_default().to_owned();
+        let body = body.collect().await;
+        let body = body.map_err(|error| format!("no end of a {}: {error}", head.status))?;
+        Ok(Called {
+            begun,
+            ended: Instant::now(),
+            status: head.status.as_u16(),
+            region,
+            body: body.to_bytes(),
+        })
     }
 
     /// Posts JSON and leaves as soon as `events` pieces of the answer are there.

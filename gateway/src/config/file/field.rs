@@ -67,6 +67,13 @@ impl<'f, 'r, 't> Field<'f, 'r, 't> {
         Place { offset, path }
     }
 
+    /// Whatever stands here is a secret, and is shown to nobody.
+    pub fn hide(&self) {
+        if let Some(value) = self.value {
+            self.table.reading.hide(value.span().start);
+        }
+    }
+
     /// Text that isn't empty.
     pub fn text(&self) -> Option<Located<String>> {
         self.note(|| Shape::Text);

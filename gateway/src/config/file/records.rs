@@ -29,7 +29,7 @@ pub struct Records {
     /// `[prices]`
     pub prices: Option<Prices>,
     /// `[access-log]`
-    pub access_log: Option<Place>,
+    pub access_log: Option<AccessLog>,
     /// `[message-log]`
     pub message_log: Option<MessageLog>,
     /// `[otlp]`
@@ -54,22 +54,53 @@ pub struct Prices {
     pub file: Option<Located<String>>,
 }
 
+/// `[access-log]`
+#[derive(Debug)]
+pub struct AccessLog {
+    /// A path, or `-`.
+    pub file: Option<Located<String>>,
+    /// Whether lines are JSON.
+    pub format: Option<Located<LineFormat>>,
+}
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineFormat {
+    /// One JSON object a line.
+    Json,
+    /// `name=value`, for people.
+    Text,
+}
+
 /// `[message-log]`
 #[derive(Debug)]
 pub struct MessageLog {
-    /// Where it stands.
-    pub place: Place,
+    /// A path.
+    pub directory: Option<Located<String>>,
     /// CEL: which calls.
     pub when: Option<Located<String>>,
+    /// Of a prompt or an answer.
+    pub max_bytes: Option<Located<u64>>,
 }
 
 /// `[otlp]`
 #[derive(Debug)]
 pub struct Otlp {
-    /// Where it stands.
-    pub place: Place,
     /// A URL.
     pub endpoint: Option<Located<String>>,
+    /// How it is spoken to.
+    pub protocol: Option<Located<OtlpProtocol>>,
+    /// Which part of the calls.
+    pub sample: Option<Located<f64>>,
+}
+
+/// The two forms of OTLP that collectors take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    /// gRPC, usually at port 4317.
+    Grpc,
+    /// Protocol buffers over HTTP, usually at port 4318.
+    Http,
 }
 
 /// Reads `[redis]`.
@@ -118,20 +149,24 @@ fn prices(table: Table<'_, '_>) -> Prices {
     prices
 }
 
-fn access_log(table: Table<'_, '_>) -> Place {
-    let place = table.place().clone();
-    table.field("file").required("a path, or \"-\"").text();
-    table.field("format").choice(&[("json", ())]);
+fn access_log(table: Table<'_, '_>) -> AccessLog {
+    let formats = [("json", LineFormat::Json), ("text", LineFormat::Text)];
+    let file = table.field("file");
+    let log = AccessLog {
+        file: file.required("a path, or \"-\" for standard output").text(),
+        format: table.field("format").choice(&formats),
+    };
     table.finish();
-    place
+    log
 }
 
 fn message_log(table: Table<'_, '_>) -> MessageLog {
-    table.field("directory").required("a directory").text();
-    table.field("max-bytes").size(MESSAGE_BYTES);
+    let when = table.field("when");
+    let when = when.required("which calls are written down, such as 'product.id == \"audited\"'");
     let log = MessageLog {
-        place: table.place().clone(),
-        when: table.field("when").text(),
+        directory: table.field("directory").required("a directory").text(),
+        when: when.text(),
+        max_bytes: table.field("max-bytes").size(MESSAGE_BYTES),
     };
     table.finish();
     log
@@ -140,10 +175,11 @@ fn message_log(table: Table<'_, '_>) -> MessageLog {
 fn otlp(table: Table<'_, '_>) -> Otlp {
     let endpoint = table.field("endpoint");
     let endpoint = endpoint.required("a URL such as \"http://127.0.0.1:4317\"");
-    table.field("sample").number(0.0..=1.0);
+    let protocols = [("grpc", OtlpProtocol::Grpc), ("http", OtlpProtocol::Http)];
     let otlp = Otlp {
-        place: table.place().clone(),
         endpoint: endpoint.text(),
+        protocol: table.field("protocol").choice(&protocols),
+        sample: table.field("sample").number(0.0..=1.0),
     };
     table.finish();
     otlp

@@ -44,7 +44,11 @@ enum Hashed {
 }
 
 fn read(field: &Field<'_, '_, '_>, expected: &str, hashed: Hashed) -> Option<Located<Origin>> {
-    match field.text_or_table(expected)? {
+    let read = field.text_or_table(expected);
+    if !matches!(read, Some(TextOrTable::Table(_))) {
+        field.hide();
+    }
+    match read? {
         TextOrTable::Text(text) => match Secret::for_header(text.value) {
             Ok(secret) => Some(Located {
                 value: Origin::Literal(secret),
@@ -64,7 +68,11 @@ fn origin(table: Table<'_, '_>, expected: &str, hashed: Hashed) -> Option<Locate
     let variable = table.field("env").text();
     let file = table.field("file").text();
     let sha256 = match hashed {
-        Hashed::Accepted => table.field("sha256").text(),
+        Hashed::Accepted => {
+            let field = table.field("sha256");
+            field.hide();
+            field.text()
+        }
         Hashed::Refused => None,
     };
     let is_there = |key| table.field(key).is_there();

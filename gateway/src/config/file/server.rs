@@ -28,6 +28,10 @@ pub struct Server {
     pub shutdown_delay: Option<Located<Duration>>,
     /// On SIGTERM.
     pub drain_timeout: Option<Located<Duration>>,
+    /// A path.
+    pub upgrade_socket: Option<Located<String>>,
+    /// Whether changed files are noticed.
+    pub watch: Option<Located<bool>>,
     /// Networks.
     pub trusted_proxies: Vec<Located<String>>,
     /// `[server.tls]`
@@ -96,6 +100,8 @@ pub fn server(field: &Field<'_, '_, '_>) -> Server {
         max_buffered_bodies: table.field("max-buffered-bodies").size(BUFFERED_BYTES),
         shutdown_delay: table.field("shutdown-delay").duration(DRAIN),
         drain_timeout: table.field("drain-timeout").duration(DRAIN),
+        upgrade_socket: table.field("upgrade-socket").text(),
+        watch: table.field("watch").flag(),
         trusted_proxies: table.field("trusted-proxies").list().unwrap_or_default(),
         tls: table.field("tls").table().map(tls),
         limits: table

@@ -6,6 +6,7 @@
 //! key that exists: a test holds the documents to that list.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -20,6 +21,7 @@ pub struct Reading<'r, 't> {
     /// Where mistakes go.
     pub findings: &'r Findings<'t>,
     surveyed: Option<RefCell<Survey>>,
+    hidden: RefCell<BTreeSet<usize>>,
 }
 
 impl<'r, 't> Reading<'r, 't> {
@@ -28,6 +30,7 @@ impl<'r, 't> Reading<'r, 't> {
         Self {
             findings,
             surveyed: None,
+            hidden: RefCell::default(),
         }
     }
 
@@ -36,12 +39,23 @@ impl<'r, 't> Reading<'r, 't> {
         Self {
             findings,
             surveyed: Some(RefCell::default()),
+            hidden: RefCell::default(),
         }
     }
 
     /// Whether this is a survey: then every table exists, and every value is absent.
     pub fn is_survey(&self) -> bool {
         self.surveyed.is_some()
+    }
+
+    /// Notes that the value that begins here is a secret.
+    pub(super) fn hide(&self, offset: usize) {
+        self.hidden.borrow_mut().insert(offset);
+    }
+
+    /// Where secrets begin.
+    pub fn hidden(&self) -> BTreeSet<usize> {
+        self.hidden.borrow().clone()
     }
 
     /// What a survey met.

@@ -1,4 +1,4 @@
-//! `[redis]`, `[usage-log]`, `[prices]`, and the checks of `[jwt]`, `[access-log]`, `[message-log]` and `[otlp]`, which this
+//! `[redis]`, `[usage-log]`, `[prices]`, `[access-log]`, `[message-log]`, `[otlp]`, and the checks of `[jwt]`, which this
 //! version doesn't do yet.
 
 use std::sync::Arc;
@@ -7,10 +7,12 @@ use std::time::Duration;
 use filters::price::PriceList;
 
 use super::super::Source;
-use super::super::error::{Located, Place, alternatives};
+use super::super::error::{self, Located, alternatives};
+use super::super::file::records::{LineFormat, OtlpProtocol};
 use super::super::file::secret::Origin;
-use super::super::plan::{Redis, UsageLog, UsageStream};
+use super::super::plan::{AccessLog, MessageLog, Otlp, Place, Redis, UsageLog, UsageStream};
 use super::super::secret::Secret;
+use super::endpoint::endpoint;
 use super::{Loader, or};
 
 /// Where counters are shared, if they are.
@@ -62,6 +64,48 @@ pub(super) fn usage_log(loader: &Loader<'_>, redis: Option<&Redis>) -> Option<Us
     Some(UsageLog { directory, stream })
 }
 
+/// Where each request gets a line, if anywhere.
+pub(super) fn access_log(loader: &Loader<'_>) -> Option<AccessLog> {
+    let log = loader.file.records.access_log.as_ref()?;
+    let place = match log.file.as_ref()?.value.as_str() {
+        "-" => Place::Output,
+        path => Place::File(path.into()),
+    };
+    let format = or(log.format.as_ref(), LineFormat::Json);
+    Some(AccessLog { place, format })
+}
+
+/// Which prompts and answers are written down, if any, and where.
+pub(super) fn message_log(loader: &Loader<'_>) -> Option<MessageLog> {
+    let log = loader.file.records.message_log.as_ref()?;
+    let when = loader.condition(log.when.as_ref());
+    let max_bytes = or(log.max_bytes.as_ref(), MESSAGE_BYTES);
+    Some(MessageLog {
+        directory: log.directory.as_ref()?.value.as_str().into(),
+        when: when?,
+        max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX),
+    })
+}
+
+/// Where traces go, if anywhere.
+pub(super) fn otlp(loader: &Loader<'_>) -> Option<Otlp> {
+    let otlp = loader.file.records.otlp.as_ref()?;
+    let url = otlp.endpoint.as_ref()?;
+    let endpoint = match endpoint(&url.value) {
+        Ok(endpoint) => endpoint,
+        Err(expected) => {
+            let message = format!("found a URL that can't be used, {expected}");
+            loader.findings.error(&url.place, message);
+            return None;
+        }
+    };
+    Some(Otlp {
+        endpoint,
+        protocol: or(otlp.protocol.as_ref(), OtlpProtocol::Grpc),
+        sample: or(otlp.sample.as_ref(), 1.0),
+    })
+}
+
 /// What tokens cost, if anything. The list's own mistakes are told with their places in it.
 pub(super) fn prices(loader: &Loader<'_>) -> Option<Arc<PriceList>> {
     let path = loader.file.records.prices.as_ref()?.file.as_ref()?;
@@ -87,26 +131,14 @@ pub(super) fn prices(loader: &Loader<'_>) -> Option<Arc<PriceList>> {
 /// Checks them, and notes each as pending.
 pub(super) fn check_pending(loader: &Loader<'_>) {
     let file = loader.file;
-    let records = &file.records;
     if let Some(jwt) = &file.jwt {
         check_url(loader, jwt.issuer.as_ref(), &["https", "http"]);
         loader.request_text(jwt.subscription.as_ref());
         pending(loader, &jwt.place, "[jwt]");
     }
-    if let Some(place) = &records.access_log {
-        pending(loader, place, "[access-log]");
-    }
-    if let Some(log) = &records.message_log {
-        loader.condition(log.when.as_ref());
-        pending(loader, &log.place, "[message-log]");
-    }
-    if let Some(otlp) = &records.otlp {
-        check_url(loader, otlp.endpoint.as_ref(), &["http", "https"]);
-        pending(loader, &otlp.place, "[otlp]");
-    }
 }
 
-fn pending(loader: &Loader<'_>, place: &Place, section: &str) {
+fn pending(loader: &Loader<'_>, place: &error::Place, section: &str) {
     loader.findings.pending(place, section);
 }
 
@@ -116,7 +148,7 @@ fn check_url(loader: &Loader<'_>, url: Option<&Located<String>>, schemes: &[&str
     check_text(loader, &url.value, &url.place, schemes);
 }
 
-fn check_text(loader: &Loader<'_>, url: &str, place: &Place, schemes: &[&str]) {
+fn check_text(loader: &Loader<'_>, url: &str, place: &error::Place, schemes: &[&str]) {
     let parts = url.split_once("://");
     let known = parts.is_some_and(|(scheme, rest)| schemes.contains(&scheme) && !rest.is_empty());
     if !known {
@@ -132,6 +164,8 @@ fn check_text(loader: &Loader<'_>, url: &str, place: &Place, schemes: &[&str]) {
     }
 }
 
+/// A long conversation, or a picture's beginning.
+const MESSAGE_BYTES: u64 = 256 << 10;
 /// Twenty times a round trip in one zone: beyond it something is wrong.
 const REDIS_TIMEOUT: Duration = Duration::from_millis(50);
 /// Some 60 MB.

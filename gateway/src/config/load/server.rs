@@ -35,6 +35,8 @@ pub(super) fn server(loader: &Loader<'_>) -> Option<Server> {
         max_buffered_bodies_bytes: count(buffered(loader, file, max_request_body)),
         shutdown_delay: or(file.shutdown_delay.as_ref(), Duration::ZERO),
         drain_timeout: or(file.drain_timeout.as_ref(), DRAIN_TIMEOUT),
+        upgrade_socket: upgrade_socket(loader, file),
+        watch: or(file.watch.as_ref(), false),
         trusted_proxies: networks.filter_map(|text| network(loader, text)).collect(),
         limits: limits(&file.limits),
     };
@@ -104,6 +106,19 @@ fn address(loader: &Loader<'_>, text: &Located<String>) -> Option<SocketAddr> {
         loader.findings.error(&text.place, message);
     }
     address
+}
+
+/// The kernel takes no longer path of a socket.
+fn upgrade_socket(loader: &Loader<'_>, file: &written::Server) -> Option<PathBuf> {
+    let text = file.upgrade_socket.as_ref()?;
+    let bytes = text.value.len();
+    if !(1..=SOCKET_PATH_MAX_BYTES).contains(&bytes) {
+        let message = format!(
+            "found a path of {bytes} bytes, expected one of 1 to {SOCKET_PATH_MAX_BYTES}, such as \"/run/tollgate/upgrade.sock\""
+        );
+        loader.findings.error(&text.place, message);
+    }
+    Some(PathBuf::from(&text.value))
 }
 
 /// Two listeners can't have one port of one address. Port 0 is any free one.
@@ -255,6 +270,8 @@ const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHO
 const MAX_REQUEST_BODY_BYTES: u64 = 32 << 20;
 /// A quarter of a small container's memory.
 const MAX_BUFFERED_BODIES_BYTES: u64 = 512 << 20;
+/// `sun_path` of Linux, without its end.
+const SOCKET_PATH_MAX_BYTES: usize = 107;
 /// As long as Kubernetes waits before it kills.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 

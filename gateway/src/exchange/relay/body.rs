@@ -54,6 +54,11 @@ impl Relay<'_> {
                     return relayed;
                 }
                 Next::Gone => return Relayed::new(End::ClientGone),
+                Next::Stopped => {
+                    let mut relayed = Relayed::new(End::Stopped);
+                    relayed.committed = false;
+                    return relayed;
+                }
             }
             if gathered.len() > WHOLE_ANSWER_MAX_BYTES {
                 return self.untouched(gathered.freeze()).await;
@@ -82,7 +87,7 @@ impl Relay<'_> {
         }
         let mut relayed = match self.send_head(Framing::Length(body.len())).await {
             Err(relayed) => relayed,
-            Ok(()) => match self.session.write_response_body(body, true).await {
+            Ok(()) => match self.session.write_response_body(body.clone(), true).await {
                 Ok(()) => Relayed::new(End::Complete),
                 Err(_) => Relayed::new(End::ClientGone),
             },
@@ -90,6 +95,7 @@ impl Relay<'_> {
         relayed.usage = read.usage;
         relayed.model = read.model;
         relayed.meter = meter;
+        relayed.body = Some(body);
         relayed
     }
 
@@ -111,6 +117,7 @@ impl Relay<'_> {
                 Next::End => break,
                 Next::Cut(failure) => return broken_off(failure),
                 Next::Gone => return Relayed::new(End::ClientGone),
+                Next::Stopped => return Relayed::new(End::Stopped),
             };
         }
         let mut relayed = Relayed::new(self.finish().await);

@@ -34,6 +34,8 @@ pub(super) enum Over {
     Stopped(Option<Bytes>),
     /// The caller left.
     Gone,
+    /// The gateway has no more time for it.
+    Gateway,
 }
 
 /// Why a stream is no answer.
@@ -113,6 +115,10 @@ impl Begun {
             }
             Next::Gone => {
                 self.over = Some(Over::Gone);
+                Beginning::Good
+            }
+            Next::Stopped => {
+                self.over = Some(Over::Gateway);
                 Beginning::Good
             }
             Next::End => self.stopped(Stopped::Cleanly, Failure::Reset),

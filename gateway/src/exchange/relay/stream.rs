@@ -156,6 +156,7 @@ impl Stream {
             drained: self.drained,
             abort: end == End::ClientGone,
             committed: true,
+            body: None,
             meter: Some(self.meter),
         }
     }

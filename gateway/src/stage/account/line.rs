@@ -1,4 +1,4 @@
-//! What the usage log says of a request that is over. Never a key, a prompt or an answer.
+//! What the usage log and the access log say of a request that is over. Never a key, a prompt or an answer.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use crate::context::{Arrival, Caller, Record};
 /// No semantic cache was asked.
 const NO_CACHE: &str = "none";
 
-/// One line, with its end.
-pub(super) fn line(
-    arrival: &Arrival,
-    caller: &Caller,
-    record: &Record,
+/// What there is to say.
+pub(super) fn record<'a>(
+    arrival: &'a Arrival,
+    record: &'a Record,
     duration: Duration,
-) -> Vec<u8> {
-    let line = record::Record {
+) -> record::Record<'a> {
+    let caller = record.caller.as_ref();
+    record::Record {
         time: clock::unix_millis(),
         request_id: format!("{:032x}", arrival.request_id).into(),
         who: who(caller, record),
         asked: Asked {
-            api: Cow::Borrowed(&caller.api.name),
-            operation: Cow::Borrowed(caller.operation),
+            api: Cow::Borrowed(caller.map_or("", |caller| &caller.api.name)),
+            operation: Cow::Borrowed(caller.map_or("", |caller| caller.operation)),
             model: Cow::Borrowed(&record.model),
             stream: record.stream,
         },
@@ -33,13 +33,13 @@ pub(super) fn line(
         duration_ms: millis(duration),
         ttft_ms: record.first_token.map(millis),
         gateway: Cow::Borrowed(&arrival.plan.gateway.id),
-    };
-    line.line()
+    }
 }
 
-fn who<'a>(caller: &'a Caller, record: &'a Record) -> Who<'a> {
+fn who<'a>(caller: Option<&'a Caller>, record: &'a Record) -> Who<'a> {
     let user = Cow::Borrowed(record.user.as_str());
-    let Some(subscription) = caller.subscription.as_deref() else {
+    let subscription = caller.and_then(|caller| caller.subscription.as_deref());
+    let Some(subscription) = subscription else {
         return Who {
             user,
             ..Who::default()

@@ -71,7 +71,7 @@ pub struct Retry {
 
 impl Retry {
     /// Reads `<retry>`.
-    pub fn read(node: Node<'_, '_>, variables: &Variables) -> Result<Self, String> {
+    pub fn read(node: Node<'_, '_>) -> Result<Self, String> {
         let count = attribute(node, "count").unwrap_or_default();
         let count: u64 = count
             .trim()
@@ -79,7 +79,7 @@ impl Retry {
             .map_err(|_| format!("count: found \"{count}\", expected a number"))?;
         let condition = attribute(node, "condition").unwrap_or_default();
         let condition = expression(&condition)?.ok_or("condition: found text, expected @(...)")?;
-        let retried = |status: &u16| truth(&condition, *status, variables);
+        let retried = |status: &u16| truth(&condition, *status);
         let statuses: Result<Vec<u16>, String> = (2 * CLASS..6 * CLASS)
             .filter_map(|status: u16| match retried(&status) {
                 Ok(true) => Some(Ok(status)),
@@ -124,23 +124,17 @@ fn ranges(statuses: &[u16]) -> Vec<RangeInclusive<u16>> {
     ranges
 }
 
-fn truth(expr: &Expr, status: u16, variables: &Variables) -> Result<bool, String> {
+fn truth(expr: &Expr, status: u16) -> Result<bool, String> {
     match expr {
         Expr::Truth(truth) => Ok(*truth),
-        Expr::Not(of) => Ok(!truth(of, status, variables)?),
+        Expr::Not(of) => Ok(!truth(of, status)?),
         // Both sides are read, so that what isn't understood is told whatever the status.
         Expr::Binary(Operator::Or, left, right) => {
-            let (left, right) = (
-                truth(left, status, variables)?,
-                truth(right, status, variables)?,
-            );
+            let (left, right) = (truth(left, status)?, truth(right, status)?);
             Ok(left || right)
         }
         Expr::Binary(Operator::And, left, right) => {
-            let (left, right) = (
-                truth(left, status, variables)?,
-                truth(right, status, variables)?,
-            );
+            let (left, right) = (truth(left, status)?, truth(right, status)?);
             Ok(left && right)
         }
         // `context.Response != null`: an attempt that got no answer is tried elsewhere anyway.
@@ -198,7 +192,7 @@ mod tests {
     fn retry(attributes: &str) -> Result<Retry, String> {
         let text = format!("<retry {attributes} />");
         let document = roxmltree::Document::parse(&text).unwrap();
-        Retry::read(document.root_element(), &Variables::new())
+        Retry::read(document.root_element())
     }
 
     #[test]
