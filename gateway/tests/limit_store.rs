@@ -212,6 +212,29 @@ async fn dropped(place: &mut impl Place) {
     }
 }
 
+/// A panic anywhere in a call unwinds through what it holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_panics_gives_back_what_it_holds_once() {
+    let server = Server::start();
+    let redis = connect(&server, PATIENT, Clock::Server).await;
+    let local = Store::Local(Arc::new(Local::default()));
+    for store in [local, Store::Redis(redis.clone())] {
+        let limits = [request("panics", both(100), 60)];
+        for _ in 0..3 {
+            let held = store.reserve(&limits, wall()).await.unwrap();
+            let call = tokio::spawn(async move {
+                let left = held.remaining(wall());
+                assert!(left.is_empty(), "as a stage with a fault would");
+            });
+            assert!(call.await.unwrap_err().is_panic());
+            settled(&redis).await;
+        }
+        let left = store.left(&limits, wall()).await.unwrap();
+        assert_eq!(left[0].quota, Some(Tokens::new(100)));
+    }
+    assert_eq!(open_reservations(&server), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_is_abandoned_while_redis_is_asked_leaves_nothing_held() {
     abandoned(&mut Server::start()).await;

@@ -170,14 +170,11 @@ fn check_records(gateway: &Gateway, calls: &[Call<'_>], times: &BTreeMap<&str, u
     };
     let all = count(true) + count(false);
     gateway.wait_for_metric(RECORDS, &[], all as f64);
-    for (source, has_usage) in [("upstream", true), ("counted", false)] {
-        let labels = [("source", source), ("end", "complete")];
-        assert_eq!(
-            gateway.metric(RECORDS, &labels),
-            count(has_usage) as f64,
-            "{source}"
-        );
-    }
+    let records = |source| gateway.metric(RECORDS, &[("source", source), ("end", "complete")]);
+    assert_eq!(records("upstream"), count(true) as f64);
+    // Not every recording is of a model whose tokens are known.
+    let by_us = records("counted") + records("estimated");
+    assert_eq!(by_us, count(false) as f64);
     gateway.wait_for_metric("tollgate_streams_open", &[], 0.0);
 }
 

@@ -9,19 +9,23 @@
     reason = "servers and stores can do more than these tests need"
 )]
 
-#[path = "support/certificates.rs"]
-mod certificates;
+#[path = "support/support.rs"]
+mod support;
+
 #[path = "limit_store/server.rs"]
 mod server;
 #[path = "limit_store/stores.rs"]
 mod stores;
 
-use certificates::Authority;
 use filters::units::Tokens;
 use gateway::store::Store;
 use gateway::store::redis::{Clock, Endpoint};
+use load_tests::simulator::Simulator;
 use server::{Cluster, Place, Server, Watched};
 use stores::{BRIEF, PATIENT, begin, both, connect, request, settled, until_down, up, used, wall};
+use support::certificates::Authority;
+use support::gateway::Gateway;
+use support::http;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_tls_only_the_right_authority_is_believed_and_only_the_right_password_let_in() {
@@ -52,6 +56,67 @@ async fn over_tls_only_the_right_authority_is_believed_and_only_the_right_passwo
     // They began before, and were never let in.
     for redis in &wrong {
         assert!(!redis.health().is_up());
+    }
+}
+
+/// As it stands in a file, with the password in the environment or not: nothing shows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_counts_in_a_redis_behind_tls_and_never_shows_its_password() {
+    let simulator = Simulator::start_default().await.unwrap();
+    let ours = Authority::new("ours");
+    let identity = ours.issue(&["localhost"]);
+    let server = Server::guarded(&identity.certificate, &identity.key, &ours.certificate);
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("url");
+    let url = format!("rediss://tollgate:let-me-in@{}", server.authority());
+    std::fs::write(&secret, format!("{url}\n")).unwrap();
+    let config = format!(
+        r#"
+[server]
+listen = "@LISTEN@"
+admin = "@ADMIN@"
+[redis]
+url = {{ file = "{}" }}
+ca = "{}"
+timeout = "2s"
+[apis.openai]
+path = "/v1"
+schema = "openai"
+models = {{ "*" = "chat" }}
+[subscriptions.team-a]
+keys = ["key-a"]
+[backends.one]
+url = "{}/v1"
+auth = "none"
+[pools.chat]
+members = [{{ backend = "one" }}]
+[[token-limit]]
+name = "guarded"
+counter-key = '"key"'
+token-quota = 1000
+token-quota-period = "yearly"
+remaining-quota-tokens-header-name = "x-left"
+"#,
+        secret.display(),
+        ours.certificate.display(),
+        simulator.url()
+    );
+    let gateway = Gateway::start(&config);
+    gateway.wait_for_metric("tollgate_redis_up", &[], 1.0);
+    let call = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}]}"#;
+    let chat = format!("{}/v1/chat/completions", gateway.url);
+    let answer = http::post(&chat, &[("api-key", "key-a")], call);
+    let spent = simulator.bill().total_tokens;
+    assert_eq!(
+        answer.header("x-left"),
+        Some((1000 - spent).to_string().as_str())
+    );
+    support::wait_until("Redis was told", || {
+        (used(&server, "guarded") == spent).then_some(())
+    });
+    let status = http::get(&format!("{}/status", gateway.admin_url));
+    for shown in [gateway.log(), gateway.metrics(), status.text()] {
+        assert!(!shown.contains("let-me-in"), "{shown}");
     }
 }
 

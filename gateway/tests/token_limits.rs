@@ -151,7 +151,10 @@ retry-after-header-name = "x-come-back"
     let wait = number(&refused, "x-come-back");
     assert!((1..=3600).contains(&wait), "{wait}");
     assert_eq!(refused.header("retry-after"), None);
-    assert_eq!(number(&refused, "x-left"), 0);
+    assert_eq!(
+        (number(&refused, "x-left"), number(&refused, "x-used")),
+        (0, 0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -327,6 +330,12 @@ when = 'product.id == "gold"'
 counter-key = 'subscription.id'
 token-quota = 15
 token-quota-period = "yearly"
+[[token-limit]]
+name = "of the same key"
+counter-key = 'subscription.id'
+token-quota = 500
+token-quota-period = "yearly"
+remaining-quota-tokens-header-name = "x-same-key"
 "#;
     let with_guard = limits.replace(
         "product.id ==",
@@ -334,7 +343,10 @@ token-quota-period = "yearly"
     );
     let gateway = Gateway::start(&config(&simulator.url(), &with_guard));
     assert_eq!(number(&chat(&gateway, TEAM_A, CALL), "x-all"), 990);
-    assert_eq!(number(&chat(&gateway, TEAM_A, CALL), "x-all"), 980);
+    let second = chat(&gateway, TEAM_A, CALL);
+    // A key's value is counted for each limit by itself.
+    let left = |name| number(&second, name);
+    assert_eq!((left("x-all"), left("x-same-key")), (980, 480));
     let refused = chat(&gateway, TEAM_A, CALL);
     assert_eq!(refused.status, 403);
     assert!(refused.text().contains("`gold`"), "{}", refused.text());

@@ -155,6 +155,7 @@ impl Hold {
         Hold {
             left: left.unwrap_or_default(),
             lines,
+            used: Some(0),
             ..Hold::default()
         }
     }
@@ -301,7 +302,7 @@ fn denied(lines: Vec<Line>, refused: Refused) -> Box<Denied> {
     };
     let fields = Fields {
         retry_after: Some(line.limit.headers.retry_after.clone()),
-        others: told::fields(limits(&lines), &remaining, None),
+        others: told::fields(limits(&lines), &remaining, Some(0)),
     };
     Box::new(Denied { refusal, fields })
 }
