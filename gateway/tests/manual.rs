@@ -6,9 +6,13 @@
 #[path = "support/support.rs"]
 mod support;
 
+#[path = "support/python.rs"]
+mod python;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use gateway::config::file::known_keys;
 use gateway::config::secret::Environment;
@@ -82,6 +86,26 @@ fn every_command_in_the_manual_takes_its_arguments() {
         }
     }
     assert!(tried >= 12, "{tried}");
+}
+
+#[test]
+fn the_pages_are_made() {
+    let requirements = repository().join("gateway/tests/manual/requirements.txt");
+    let mdbook = python::with("mdbook", &requirements).with_file_name("mdbook");
+    let pages = tempfile::tempdir().unwrap();
+    let output = Command::new(mdbook)
+        .args(["build", "--dest-dir"])
+        .arg(pages.path())
+        .arg(repository())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    for word in ["WARN", "ERROR"] {
+        assert!(!told.contains(word), "{told}");
+    }
+    let first = fs::read_to_string(pages.path().join("first-hour.html")).unwrap();
+    assert!(first.contains("<h1 id=\"the-first-hour\">"));
 }
 
 fn repository() -> PathBuf {

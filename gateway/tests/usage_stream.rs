@@ -37,7 +37,8 @@ async fn every_call_is_an_entry_and_the_files_have_the_same_lines() {
     }
     let mut lines: Vec<String> = written(folder.path()).lines().map(str::to_owned).collect();
     let mut sorted = entries.clone();
-    (lines.sort(), sorted.sort());
+    lines.sort();
+    sorted.sort();
     assert_eq!(lines, sorted);
 }
 

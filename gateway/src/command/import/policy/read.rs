@@ -245,7 +245,7 @@ impl Reader {
     }
 
     fn retry(&mut self, node: Node<'_, '_>) {
-        match route::Retry::read(node, &self.variables) {
+        match route::Retry::read(node) {
             Ok(retry) => self.policy.retry = Some(retry),
             Err(why) => self.remark(node, format!("<retry>: {why}; the default is kept")),
         }

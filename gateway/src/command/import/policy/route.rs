@@ -22,8 +22,7 @@ pub enum Models {
 impl Models {
     /// The models that a condition is about, if it is about the model alone.
     pub fn of(condition: &Expr, variables: &Variables) -> Option<Self> {
-        let is_model =
-            |expr: &Expr| of(expr, variables).is_some_and(|cel| cel.ends_with("request.model"));
+        let is_model = |expr: &Expr| of(expr, variables).is_some_and(|cel| cel == "request.model");
         let one = |name: String| Some(Self::These(vec![name]));
         match condition {
             Expr::Binary(Operator::Or, left, right) => {
