@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # What `tollgate --version` says it was built from.
 export TOLLGATE_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-.PHONY: help run test check bench instructions conf docs image manifests dashboards screenshots labs ci
+.PHONY: help run test embeddings check bench instructions conf docs image manifests dashboards screenshots labs ci
 
 help: ## says what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 - /p' Makefile
@@ -13,13 +13,17 @@ run: ## builds and starts the gateway and a model endpoint to try it on; Ctrl-C 
 test: check ## every check and every test
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace; fi
 
+embeddings: ## tests of the embedding model in the process, in a build of their own (the Cargo feature local-embeddings)
+	cargo clippy -p gateway --features local-embeddings --all-targets -- -D warnings
+	cargo test -p gateway --features local-embeddings --test local_embeddings
+
 check: ## form and lints only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-bench: ## counting tokens and deciding limits; then CPU time, latency and memory beside others (BENCH=--quick)
+bench: ## counting tokens, deciding limits, the semantic cache; then CPU time, latency and memory beside others (BENCH=--quick)
 	cargo bench -p filters --bench tokens --bench limit --bench balance
-	cargo bench -p gateway --bench limits
+	cargo bench -p gateway --bench limits --bench cache
 	cargo run --release --bin bench -- $(BENCH)
 
 instructions: ## counts instructions of hot functions and of requests by valgrind; fails where they grew

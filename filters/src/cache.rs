@@ -15,6 +15,7 @@ pub mod entry;
 pub mod exact;
 pub mod guard;
 pub mod index;
+pub mod likeness;
 mod message;
 pub mod prompt;
 pub mod score;

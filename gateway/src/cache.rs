@@ -46,8 +46,8 @@ impl Caches {
             Keeps::Process => Some(Store::Local(self.local(policy))),
             Keeps::Redis => {
                 let names = (
-                    policy.embeddings.name.to_string(),
-                    policy.embeddings_model().to_owned(),
+                    policy.embeddings.maker().to_owned(),
+                    policy.embeddings.model().to_owned(),
                 );
                 let space = || Space::new(&names.0, &names.1);
                 let space = self.spaces.entry(&names, space);

@@ -178,6 +178,8 @@ pub struct CacheLookup {
     pub result: CacheResult,
     /// How far the question lay from the one that was found, if one was.
     pub distance: Option<f32>,
+    /// How far the backend's answer lay from the kept one, where a policy only observes.
+    pub apart: Option<f32>,
     /// What a backend would have charged for again.
     pub saved_tokens: u64,
 }

@@ -55,7 +55,7 @@ pub struct Exchange<'a> {
     /// What outlives the request.
     pub state: &'a Arc<State>,
     /// Pingora's pools of connections to backends.
-    pub connector: &'a Connector,
+    pub connector: &'a Arc<Connector>,
     /// The connection to the caller.
     pub session: &'a mut ServerSession,
     /// The request's beginning.

@@ -40,6 +40,7 @@ const CONFIG_INFO: &str = "tollgate_config_info";
 const CONFIG_LOADED: &str = "tollgate_config_loaded_timestamp_seconds";
 const CONFIG_SUCCESSFUL: &str = "tollgate_config_last_reload_successful";
 const CACHE_LOOKUPS: &str = "tollgate_cache_lookups_total";
+const CACHE_ANSWER_DISTANCE: &str = "tollgate_cache_answer_distance";
 const CACHE_SAVED_TOKENS: &str = "tollgate_cache_saved_tokens_total";
 const CONNECTIONS_REFUSED: &str = "tollgate_connections_refused_total";
 const STREAMS_OPEN: &str = "tollgate_streams_open";
@@ -53,6 +54,8 @@ const DURATION_BUCKETS_S: [f64; 16] = [
 const OVERHEAD_BUCKETS_S: [f64; 12] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0,
 ];
+/// Two answers to one question lie some 0.1 to 0.4 apart.
+const DISTANCE_BUCKETS: [f64; 8] = [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8];
 
 const METADATA: Metadata<'static> = Metadata::new("tollgate", Level::INFO, None);
 
@@ -105,6 +108,10 @@ impl Metrics {
     pub fn new() -> Result<Self, BuildError> {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(OVERHEAD.into()), &OVERHEAD_BUCKETS_S)?
+            .set_buckets_for_metric(
+                Matcher::Full(CACHE_ANSWER_DISTANCE.into()),
+                &DISTANCE_BUCKETS,
+            )?
             .set_buckets(&DURATION_BUCKETS_S)?
             .build_recorder();
         described::describe(&recorder);
@@ -254,6 +261,11 @@ impl Metrics {
         });
         series.lookups.increment(1);
         series.saved_tokens.increment(lookup.saved_tokens);
+        if let Some(apart) = lookup.apart {
+            let policy = Label::new("policy", lookup.policy.to_string());
+            let distance = self.histogram(CACHE_ANSWER_DISTANCE, vec![policy]);
+            distance.record(f64::from(apart));
+        }
     }
 
     /// A caller's connection was closed at once, since there were as many as there may be.

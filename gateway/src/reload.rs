@@ -15,6 +15,7 @@ use crate::config::outline::{self, Change, Outline};
 use crate::config::plan::Plan;
 use crate::config::secret::System;
 use crate::config::{self, Source};
+use crate::embed::local;
 use crate::state::State;
 use crate::upstream::peers::Sites;
 use crate::watch::Watch;
@@ -85,9 +86,15 @@ pub fn load(path: &str) -> Loaded {
     let system = System::at(clock::unix_seconds());
     let (plan, inputs) = config::load_noting(&source, &system);
     let plan = plan.map_err(|errors| errors.to_string());
-    let plan = plan.and_then(|plan| match plan.refusals() {
-        refusals if refusals.is_empty() => Ok(plan),
-        refusals => Err(refusals.join("\n")),
+    let plan = plan.and_then(|plan| {
+        let mut refusals = plan.refusals();
+        if !cfg!(feature = "local-embeddings") {
+            refusals.extend(local::refusals(&plan));
+        }
+        match refusals.is_empty() {
+            true => Ok(plan),
+            false => Err(refusals.join("\n")),
+        }
     });
     Loaded { plan, inputs }
 }
@@ -148,9 +155,18 @@ async fn try_to_take(
 ) -> Result<Vec<String>, String> {
     let plan = plan?;
     has_engine(&plan).await?;
+    let plan = load_models(state, plan).await?;
     // Waits for DNS, and changes nothing yet.
     let sites = state.peers.prepare(&plan).await;
     take(state, plan, sites)
+}
+
+/// Reads what may be large, where that may take its time.
+async fn load_models(state: &Arc<State>, plan: Plan) -> Result<Plan, String> {
+    let state = state.clone();
+    let load = move || state.models.follow(&plan).map(|()| plan);
+    let loaded = tokio::task::spawn_blocking(load).await;
+    loaded.unwrap_or_else(|_| Err("the loader of the model stopped unexpectedly".into()))
 }
 
 /// As `run` does.

@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 use crate::cache::Caches;
 use crate::clock;
 use crate::config::plan::Plan;
+use crate::embed::local::Models;
+use crate::embed::queue::Queues;
 use crate::health::Health;
 use crate::holders::Holders;
 use crate::limits::Limits;
@@ -51,6 +53,10 @@ pub struct State {
     pub limits: Limits,
     /// Answers of semantic caches.
     pub caches: Caches,
+    /// Texts that wait for their embeddings.
+    pub embedding_queues: Queues,
+    /// Embedding models in this process.
+    pub models: Models,
     /// Where usage is written down, if it is.
     pub usage_log: Option<UsageLog>,
     /// Lines a request, and what was said, if they are asked for.
@@ -87,10 +93,14 @@ impl State {
         let limits = Limits::new(&plan, replica)?;
         let caches = Caches::default();
         caches.connect(&plan, limits.runtime().as_ref())?;
+        let models = Models::default();
+        models.follow(&plan)?;
         Ok(State {
             logs: Logs::new(&plan),
             limits,
             caches,
+            embedding_queues: Queues::default(),
+            models,
             peers: Peers::new(&plan),
             reloads: Reloads::new(&plan),
             plan: ArcSwap::from_pointee(plan),

@@ -376,7 +376,7 @@ fn check_prints_a_summary_or_every_mistake_and_no_secret() {
     );
     assert!(
         errors.contains(
-            ": [[semantic-cache]] \"answers-of-a-local-model\" is not in this version yet\n"
+            "`run` would refuse: [[semantic-cache]] \"answers-of-a-local-model\": embeddings = { local = "
         ),
         "{errors}"
     );

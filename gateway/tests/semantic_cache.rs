@@ -7,6 +7,11 @@ mod cases;
 #[path = "support/support.rs"]
 mod support;
 
+use std::sync::Arc;
+
+use gateway::cache::local::Local;
+use gateway::cache::store;
+
 /// Nothing to start.
 struct Store;
 
@@ -17,5 +22,9 @@ impl Store {
 
     fn section(&self) -> String {
         String::new()
+    }
+
+    async fn opened(&self) -> store::Store {
+        store::Store::Local(Arc::new(Local::new(1_000)))
     }
 }

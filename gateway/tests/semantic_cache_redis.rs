@@ -15,6 +15,12 @@ mod server;
 #[path = "support/support.rs"]
 mod support;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway::cache::shared::{Shared, Space};
+use gateway::cache::store;
+
 use cases::{A, B, COFFEE, LOOKUPS, ask, chats, config, result};
 use load_tests::simulator::{Handle, Simulator};
 use query_engine::Kind;
@@ -32,6 +38,12 @@ impl Store {
 
     fn section(&self) -> String {
         section(&self.0.url(), "2s")
+    }
+
+    async fn opened(&self) -> store::Store {
+        let shared = Shared::connect(&self.0.url(), Duration::from_secs(2)).unwrap();
+        shared.wait_until_connected().await;
+        store::Store::Shared(shared, Arc::new(Space::new("maker", "model")))
     }
 }
 

@@ -15,6 +15,7 @@ use filters::route::Listed;
 use crate::config::plan::{Api, Place, Plan, Server, SubscriptionState};
 use crate::config::secret::Environment;
 use crate::config::{Source, load};
+use crate::embed::local;
 
 /// How it ended; the caller turns it into an exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,14 +68,16 @@ pub fn check_source(
         }
     };
     summary(&plan, out)?;
-    for line in plan.refusals() {
+    let mut refusals = plan.refusals();
+    refusals.extend(local::refusals(&plan));
+    for line in &refusals {
         writeln!(errors, "loads, but `run` would refuse: {line}")?;
     }
     let answered = match asks {
         Asks::Nobody => Outcome::Well,
         Asks::Redis => connect::redis(&plan, out, errors)?,
     };
-    Ok(if plan.pending.is_empty() {
+    Ok(if refusals.is_empty() {
         answered
     } else {
         Outcome::Wrong

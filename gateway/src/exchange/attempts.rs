@@ -239,6 +239,9 @@ impl<'a, 'u> Attempts<'a, 'u> {
             relay.holder = self.understood.keep(&mut relay.answer, named, keeping);
         }
         let relayed = relay.run().await;
+        if let (Some(lookup), Some(keeping)) = (&mut self.record.cache, &self.keeping) {
+            lookup.apart = keeping.apart();
+        }
         drop(stream_open);
         let label = match (relayed.committed, relayed.end) {
             (_, End::Stopped) => verdict::STOPPED,

@@ -7,21 +7,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use filters::route::Schema;
-use pingora::connectors::http::Connector;
-
 use super::attempts::Attempts;
-use super::embedding::{self, Embedded};
+use super::embedding::{self, Embedded, Means};
 use super::{Exchange, Served, Understood, gone, verdict};
 use crate::cache::flights::{Flight, Place};
 use crate::cache::kept::{Found, Sought, StoreError};
 use crate::clock;
-use crate::config::plan::cache::{Mode, SemanticCache};
+use crate::config::plan::cache::{Embedder, Mode, SemanticCache};
 use crate::context::{Answered, CacheLookup, CacheResult, End, Record};
+use crate::embed::local::Unmade;
 use crate::reply;
 use crate::stage::account::{self, Spent};
 use crate::stage::cache::{self, Asked, Keeping, Question};
-use crate::stage::forward;
 use crate::state::State;
 use crate::traces::trace::What;
 
@@ -55,10 +52,14 @@ impl Exchange<'_> {
             Asked::Question(question) => question,
         };
         let begun = clock::now();
-        let schema = forward::schema(&understood.caller.api, &question.policy.embeddings);
+        let means = Means {
+            state: self.state,
+            connector: self.connector,
+            schema: understood.caller.api.schema,
+        };
         let looked = tokio::select! {
             biased;
-            looked = look_up(self.state, self.connector, schema, question) => Some(looked),
+            looked = look_up(means, question) => Some(looked),
             _ = self.session.read_body_or_idle(true) => None,
             () = self.state.stop.cut() => return self.decline(verdict::stopped(), Some(understood.caller)).await,
         };
@@ -119,19 +120,21 @@ impl Exchange<'_> {
         }
     }
 
+    /// Accounts for the call that an embedding took, if there was one.
     fn meter(&self, understood: &Understood<'_>, looked: &Looked) {
         let Some(embedded) = &looked.embedded else {
             return;
         };
-        let Some(outcome) = embedded.outcome else {
+        let (Some(call), Embedder::Backend(backend)) = (embedded.call, &looked.policy.embeddings)
+        else {
             return;
         };
         let spent = Spent {
             caller: &understood.caller,
-            backend: &looked.policy.embeddings,
-            model: looked.policy.embeddings_model(),
-            outcome,
-            usage: embedded.embedding.as_ref().and_then(|found| found.usage),
+            backend,
+            model: looked.policy.embeddings.model(),
+            outcome: call.outcome,
+            usage: call.usage,
             duration: embedded.duration,
         };
         account::embedded(self.state, self.arrival, self.session.req_header(), spent);
@@ -184,12 +187,7 @@ impl Missed {
     }
 }
 
-async fn look_up(
-    state: &State,
-    connector: &Connector,
-    schema: Schema,
-    question: Box<Question>,
-) -> Looked {
+async fn look_up(means: Means<'_>, question: Box<Question>) -> Looked {
     let mut looked = Looked {
         policy: question.policy.clone(),
         result: CacheResult::Miss,
@@ -200,22 +198,24 @@ async fn look_up(
     let mut is_there = looked.exact(&question).await;
     let mut flight = None;
     if looked.found.is_none() && question.policy.mode == Mode::Serve {
-        flight = enter(state, &question).await;
+        flight = enter(means.state, &question).await;
         if is_there {
             is_there = looked.exact(&question).await;
         }
     }
     // Where answers can't be found, an embedding would be made for nothing.
     if looked.found.is_none() && is_there {
-        near(state, connector, schema, &question, &mut looked).await;
+        near(means, &question, &mut looked).await;
     }
     match (&looked.found, question.policy.mode) {
         (Some(_), Mode::Serve) => looked.result = CacheResult::Hit,
-        (Some(_), Mode::Observe) => looked.result = CacheResult::WouldHit,
+        (Some(found), Mode::Observe) => {
+            looked.result = CacheResult::WouldHit;
+            looked.keeping = Some(Keeping::beside(question.shape, found.kept.clone()));
+        }
         (None, Mode::Serve | Mode::Observe) => {
-            let embedding = looked.embedded.as_ref();
-            let embedding = embedding.and_then(|embedded| embedded.embedding.as_ref());
-            let vector = embedding.map(|embedding| embedding.vector.clone());
+            let embedded = looked.embedded.as_ref();
+            let vector = embedded.and_then(|embedded| embedded.vector.clone().ok());
             looked.keeping = Some(Keeping::new(question, vector, flight));
         }
     }
@@ -249,25 +249,22 @@ async fn enter(state: &State, question: &Question) -> Option<Flight> {
     }
 }
 
-/// Looks for another wording. Without a text there is none.
-async fn near(
-    state: &State,
-    connector: &Connector,
-    schema: Schema,
-    question: &Question,
-    looked: &mut Looked,
-) {
+/// Looks for another wording. Without a text, or with one that can't be read, there is none.
+async fn near(means: Means<'_>, question: &Question, looked: &mut Looked) {
     let Some(text) = &question.prompt.question else {
         return;
     };
     let policy = &question.policy;
-    let embedded = Box::pin(embedding::embed(state, connector, schema, policy, text)).await;
-    let vector = embedded.embedding.as_ref();
-    let vector = vector.map(|embedding| embedding.vector.clone());
+    let embedded = Box::pin(embedding::embed(means, &policy.embeddings, text)).await;
+    let vector = embedded.vector.clone();
     looked.embedded = Some(embedded);
-    let Some(vector) = vector.filter(|v| question.store.compares(v.values().len())) else {
-        looked.result = CacheResult::Error;
-        return;
+    let vector = match vector {
+        Ok(vector) if question.store.compares(vector.values().len()) => vector,
+        Err(Unmade::Unreadable) => return,
+        Ok(_) | Err(Unmade::Failed) => {
+            looked.result = CacheResult::Error;
+            return;
+        }
     };
     let sought = Sought {
         partition: question.prompt.partition,

@@ -24,6 +24,11 @@ pub(super) fn describe(recorder: &PrometheusRecorder) {
     for (name, text) in histograms {
         recorder.describe_histogram(name.into(), Some(Unit::Seconds), text.into());
     }
+    recorder.describe_histogram(
+        CACHE_ANSWER_DISTANCE.into(),
+        None,
+        "How far an observing semantic cache's answers lie from the backends', 0 to 1.".into(),
+    );
     let gauges = [
         (BACKEND_STATE, "0 closed, 1 open, 2 half-open."),
         (REDIS_UP, "1 while Redis answers."),

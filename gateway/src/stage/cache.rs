@@ -127,6 +127,7 @@ pub fn lookup(policy: &SemanticCache, result: CacheResult) -> CacheLookup {
         policy: policy.name.clone(),
         result,
         distance: None,
+        apart: None,
         saved_tokens: 0,
     }
 }
@@ -169,8 +170,8 @@ fn values(
     let query = call.head.uri.query().unwrap_or("");
     let query = crate::upstream::headers::public_query(query);
     let mut values = vec![
-        policy.embeddings.name.to_string(),
-        policy.embeddings_model().to_owned(),
+        policy.embeddings.maker().to_owned(),
+        policy.embeddings.model().to_owned(),
         query.into_owned(),
     ];
     match &policy.vary_by {

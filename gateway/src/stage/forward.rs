@@ -187,7 +187,7 @@ pub fn credential(head: &mut RequestHeader, schema: Schema, auth: &Auth) -> ping
 pub fn embeddings(
     backend: &Backend,
     schema: Schema,
-    (model, text): (&str, &str),
+    (model, texts): (&str, &[&str]),
 ) -> pingora::Result<(RequestHeader, Outgoing)> {
     let call = route::read(Schema::OpenAi, "POST", "/embeddings", "")
         .map_err(|_| Error::explain(ErrorType::InternalError, "the path of embeddings"))?;
@@ -200,9 +200,13 @@ pub fn embeddings(
         default_api_version: DEFAULT_API_VERSION,
     };
     let upstream = route::upstream(&call, &target);
+    let input = match texts {
+        [text] => serde_json::json!(text),
+        texts => serde_json::json!(texts),
+    };
     let body = match upstream.names_model {
-        NamesModel::InBody => serde_json::json!({"model": model, "input": text}),
-        NamesModel::InPath | NamesModel::Nowhere => serde_json::json!({"input": text}),
+        NamesModel::InBody => serde_json::json!({"model": model, "input": input}),
+        NamesModel::InPath | NamesModel::Nowhere => serde_json::json!({"input": input}),
     };
     let body = Bytes::from(body.to_string());
     let mut head =

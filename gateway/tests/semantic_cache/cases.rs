@@ -1,14 +1,27 @@
 //! The semantic cache as callers meet it: what is a hit and what must never be one, in which form it comes, what it
 //! costs, and that nothing that fails in it is ever in a call's way. Both stores pass all of it.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use filters::cache::entry::Entry;
+use filters::cache::prompt::{Prompt, Scope, SystemMessages, read};
+use filters::cache::score::{Threshold, Vector};
+use filters::record::Record;
+use filters::route::Shape;
+use gateway::cache::kept::{Kept, Owner, Sought};
+use gateway::cache::store::Kind;
+use load_tests::simulator::behaviour::{Content, Pace};
+use load_tests::simulator::{Behaviour, Handle, Simulator};
+use proptest::collection::vec;
+use proptest::prelude::any;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+
 use super::Store;
 use super::support::gateway::Gateway;
 use super::support::http::{self, Answer};
 use super::support::wait_until;
-use filters::record::Record;
-use load_tests::simulator::behaviour::{Content, Pace};
-use load_tests::simulator::{Behaviour, Handle, Simulator};
-use serde_json::{Value, json};
 
 pub const A: &str = "key-a";
 pub const B: &str = "key-b";
@@ -441,6 +454,10 @@ async fn who_only_observes_answers_from_upstream_and_tells_what_would_have_hit()
     }
     assert_eq!(chats(&simulator), 5);
     gateway.wait_for_metric(LOOKUPS, &[("result", "would_hit")], 4.0);
+    // Each of the four answers was compared with the kept one, which the first question's answer equals.
+    let apart = "tollgate_cache_answer_distance";
+    gateway.wait_for_metric(&format!("{apart}_count"), &[("policy", "answers")], 4.0);
+    assert!(gateway.metric(&format!("{apart}_bucket"), &[("le", "0.01")]) >= 1.0);
     assert_eq!(gateway.metric(SAVED, &[]), 0.0);
 }
 
@@ -551,4 +568,137 @@ async fn answers_survive_a_reload() {
     gateway.signal("HUP");
     gateway.wait_for_metric("tollgate_config_reloads_total", &[("result", "ok")], 1.0);
     assert_eq!(result(&ask(&gateway, A, COFFEE[1])), "hit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_at_once_go_together_to_the_embeddings_backend() {
+    const CALLERS: usize = 12;
+    let (simulator, gateway, _store) = world("").await;
+    simulator.set(Behaviour::gated().on_path("embeddings"));
+    std::thread::scope(|scope| {
+        let ask = |number: usize| {
+            let question = format!("Where do whales number {number} sleep?");
+            result(&ask(&gateway, A, &question)).to_owned()
+        };
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|number| scope.spawn(move || ask(number)))
+            .collect();
+        wait_until(
+            "all have come, and as many calls as may be are under way",
+            || {
+                let status = http::get(&format!("{}/status", gateway.admin_url)).json();
+                let are_there = status["in_flight"] == CALLERS;
+                (are_there && calls(&simulator, "/embeddings") >= 4).then_some(())
+            },
+        );
+        simulator.gate().open();
+        for caller in callers {
+            assert_eq!(caller.join().unwrap(), "miss");
+        }
+    });
+    let requests = simulator.requests();
+    let embeddings = requests
+        .iter()
+        .filter(|request| request.path.ends_with("/embeddings"));
+    let texts = embeddings.map(|request| {
+        let body: Value = serde_json::from_slice(&request.body.bytes).unwrap();
+        body["input"].as_array().map_or(1, Vec::len)
+    });
+    let texts: Vec<usize> = texts.collect();
+    assert_eq!(texts.iter().sum::<usize>(), CALLERS, "{texts:?}");
+    // Four go alone; those that came meanwhile share what follows.
+    assert!(texts.len() <= 8, "{texts:?}");
+    // Each has its own: a vector that went to another's question would be found by it.
+    for number in 0..CALLERS {
+        let question = format!("Tell me where whales number {number} sleep");
+        assert_eq!(result(&ask(&gateway, A, &question)), "hit", "{question}");
+    }
+    gateway.wait_for_metric(LOOKUPS, &[("result", "error")], 0.0);
+}
+
+/// Who asks what: subscription, model, temperature, system message, question.
+type Asked = (u8, u8, u8, u8, u8);
+
+fn prompt((subscription, model, temperature, system, question): Asked) -> Prompt {
+    let model = ["gpt-4o", "gpt-4o-mini"][usize::from(model)];
+    let vary_by = [["team-a", "team-b", ""][usize::from(subscription)].to_owned()];
+    let scope = Scope {
+        policy: "answers",
+        api: "openai",
+        operation: "chat-completions",
+        model,
+        vary_by: &vary_by,
+    };
+    let body = json!({
+        "temperature": temperature,
+        "messages": [
+            {"role": "system", "content": ["Be brief.", "Be long."][usize::from(system)]},
+            {"role": "user", "content": COFFEE[usize::from(question)]},
+        ],
+    });
+    let body = body.to_string();
+    read(
+        Shape::Chat,
+        body.as_bytes(),
+        scope,
+        SystemMessages::Embedded,
+    )
+    .unwrap()
+}
+
+/// Any order of keeping and asking, by anybody: what is found was kept in the same partition, and what was kept there is
+/// found. All vectors are one, so nothing but the partition holds two questions apart.
+#[test]
+fn no_answer_leaves_its_partition_whatever_is_kept_and_asked() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let started = Store::start();
+    let store = runtime.block_on(started.opened());
+    let vector = Vector::new(&[0.6, 0.8]).unwrap();
+    let asked = (0..3_u8, 0..2_u8, 0..2_u8, 0..2_u8, 0..4_u8);
+    let steps = vec((any::<bool>(), asked), 1..40);
+    let mut run = TestRunner::new(Config::with_cases(24));
+    let kept_in = RefCell::new(HashSet::new());
+    run.run(&steps, |steps| {
+        for (keeps, asked) in steps {
+            let prompt = prompt(asked);
+            let body = json!({"partition": prompt.partition.to_hex()}).to_string();
+            if keeps {
+                let kept = Kept {
+                    id: 1,
+                    tokens: 1,
+                    entry: Entry {
+                        shape: Shape::Chat,
+                        question: prompt.question.clone().unwrap(),
+                        body: body.clone().into(),
+                    },
+                };
+                let kind = Kind {
+                    prompt: &prompt,
+                    vector: Some(vector.clone()),
+                    owner: Owner {
+                        policy: "answers".into(),
+                        subscription: String::new(),
+                    },
+                    duration: std::time::Duration::from_secs(600),
+                };
+                runtime.block_on(store.keep(kept, kind)).unwrap();
+                kept_in.borrow_mut().insert(prompt.partition);
+            }
+            let sought = Sought {
+                partition: prompt.partition,
+                vector: vector.clone(),
+                threshold: Threshold::new(0.05).unwrap(),
+                question: prompt.question.clone().unwrap(),
+            };
+            let exact = runtime.block_on(store.find_exact(&prompt)).unwrap();
+            let near = runtime.block_on(store.find_near(sought)).unwrap();
+            for found in exact.iter().chain(&near) {
+                proptest::prop_assert_eq!(&found.kept.entry.body[..], body.as_bytes());
+            }
+            let is_kept = kept_in.borrow().contains(&prompt.partition);
+            proptest::prop_assert_eq!(near.is_some(), is_kept);
+        }
+        Ok(())
+    })
+    .unwrap();
 }

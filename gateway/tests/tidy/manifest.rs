@@ -5,9 +5,11 @@ use toml::Table;
 /// Tables and keys that no manifest of ours has.
 pub fn forbidden_keys(path: &str, manifest: &Table) -> Vec<String> {
     let mut found = Vec::new();
-    if manifest.contains_key("features") {
+    let features = at(manifest, "features");
+    let is_ours = |name: &str| path.ends_with("gateway/Cargo.toml") && name == THE_FEATURE;
+    if manifest.contains_key("features") && !features.keys().all(|name| is_ours(name)) {
         found.push(format!(
-            "{path}: has [features]; what is built is one thing"
+            "{path}: has [features] beside {THE_FEATURE}; what is built is one thing"
         ));
     }
     if manifest.contains_key("build-dependencies") || at(manifest, "package").contains_key("build")
@@ -19,6 +21,9 @@ pub fn forbidden_keys(path: &str, manifest: &Table) -> Vec<String> {
     }
     found
 }
+
+/// The one feature that there is: it brings 130 crates for what few need.
+const THE_FEATURE: &str = "local-embeddings";
 
 /// Names of `cargo tree --prefix none` that mustn't be there.
 pub fn forbidden_packages(tree: &str, banned: &[&str]) -> Vec<String> {
@@ -80,6 +85,11 @@ mod tests {
             judge("[package]\nname='a'\n[lints]\nworkspace=true\n[features]\nb=[]"),
             1
         );
+        let ours = "[package]\nname='a'\n[lints]\nworkspace=true\n[features]\nlocal-embeddings=[]";
+        assert_eq!(judge(ours), 1);
+        assert_eq!(forbidden_keys("gateway/Cargo.toml", &parse(ours)).len(), 0);
+        let more = format!("{ours}\nmore=[]");
+        assert_eq!(forbidden_keys("gateway/Cargo.toml", &parse(&more)).len(), 1);
         assert_eq!(judge("[package]\nname='a'\nbuild='build.rs'"), 2);
     }
 

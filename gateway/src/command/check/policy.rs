@@ -68,8 +68,18 @@ pub fn cache_lines(cache: &SemanticCache) -> Vec<String> {
     );
     let when = cache.when.as_ref();
     let when = when.map(|when| format!("when {}", when.source()));
-    let (backend, model) = (&cache.embeddings.name, cache.embeddings_model());
-    let embeddings = format!("embeddings: {model} by backend {backend}");
+    let model = cache.embeddings.model();
+    let embeddings = match &cache.embeddings {
+        cache::Embedder::Backend(backend) => {
+            format!("embeddings: {model} by backend {}", backend.name)
+        }
+        cache::Embedder::Local(local) => {
+            format!(
+                "embeddings: {model} in this process, from {}",
+                local.path.display()
+            )
+        }
+    };
     let apart = match &cache.vary_by {
         VaryBy::Subscription => "each subscription has its own".to_owned(),
         VaryBy::Values(values) if values.is_empty() => "all callers share them".to_owned(),

@@ -101,8 +101,8 @@ pub struct SemanticCache {
     pub name: Option<Located<String>>,
     /// CEL.
     pub when: Option<Located<String>>,
-    /// A backend's name; `None` where they are made in this process.
-    pub embeddings_backend: Option<Located<String>>,
+    /// Who makes the vectors.
+    pub embeddings: Embeddings,
     /// CEL; `None`: by the subscription.
     pub vary_by: Option<Vec<Located<String>>>,
     /// Cosine distance.
@@ -119,6 +119,17 @@ pub struct SemanticCache {
     pub max_entries: Option<Located<u64>>,
     /// Whether it answers.
     pub mode: Option<Located<Mode>>,
+}
+
+/// `embeddings`
+#[derive(Debug, Default)]
+pub struct Embeddings {
+    /// A backend's name; `None` where they are made in this process.
+    pub backend: Option<Located<String>>,
+    /// The folder of a model in this process.
+    pub path: Option<Located<String>>,
+    /// Of its weights, in hexadecimal.
+    pub sha256: Option<Located<String>>,
 }
 
 /// Where answers are kept.
@@ -252,7 +263,7 @@ fn semantic_cache(table: Table<'_, '_>) -> SemanticCache {
         place: table.place().clone(),
         name: name(&table),
         when: table.field("when").text(),
-        embeddings_backend: embeddings_backend(&embeddings),
+        embeddings: embeddings_of(&embeddings).unwrap_or_default(),
         vary_by: table.field("vary-by").list(),
         score_threshold: table.field("score-threshold").number(0.0..=1.0),
         ignores_system_messages: table.field("ignore-system-messages").flag(),
@@ -268,7 +279,7 @@ fn semantic_cache(table: Table<'_, '_>) -> SemanticCache {
 
 const STORES: [(&str, Store); 2] = [("redis", Store::Redis), ("process", Store::Process)];
 
-fn embeddings_backend(field: &Field<'_, '_, '_>) -> Option<Located<String>> {
+fn embeddings_of(field: &Field<'_, '_, '_>) -> Option<Embeddings> {
     let table = field.table()?;
     let backend = table.field("backend");
     let local = table.field("local");
@@ -276,9 +287,17 @@ fn embeddings_backend(field: &Field<'_, '_, '_>) -> Option<Located<String>> {
         table.refuse("expected { backend = \"NAME\" } or { local = \"MODEL\" }, with one key");
     }
     local.choice(&[("all-minilm-l6-v2", ())]);
-    let name = backend.text();
+    let (path, sha256) = (table.field("path"), table.field("sha256"));
+    if backend.is_there() && (path.is_there() || sha256.is_there()) {
+        table.refuse("path and sha256 are of a model in this process; expected { backend = \"NAME\" } without them");
+    }
+    let embeddings = Embeddings {
+        backend: backend.text(),
+        path: path.text(),
+        sha256: sha256.text(),
+    };
     table.finish();
-    name
+    Some(embeddings)
 }
 
 fn budget(table: Table<'_, '_>) -> Budget {

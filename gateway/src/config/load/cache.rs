@@ -11,9 +11,9 @@ use super::super::error::Located;
 use super::super::file::policy as written;
 use super::super::plan::Backend;
 use super::super::plan::Redis;
-use super::super::plan::cache::{Keeps, Mode, SemanticCache, VaryBy};
+use super::super::plan::cache::{Embedder, Keeps, LocalModel, Mode, SemanticCache, VaryBy};
 use super::names::{is_known, report_duplicates};
-use super::{Loader, or, policy};
+use super::{Loader, or};
 
 /// Every semantic cache.
 pub(super) fn semantic_caches(
@@ -100,24 +100,51 @@ fn vary_by(loader: &Loader<'_>, written: Option<&Vec<Located<String>>>) -> VaryB
     VaryBy::Values(values.collect())
 }
 
-/// `None` too where they are to be made in this process, which is noted as pending.
 fn embeddings(
     loader: &Loader<'_>,
     file: &written::SemanticCache,
     backends: &[Arc<Backend>],
-) -> Option<Arc<Backend>> {
-    let Some(name) = &file.embeddings_backend else {
-        policy::pending(loader, &file.place, "semantic-cache", file.name.as_ref());
-        return None;
+) -> Option<Embedder> {
+    let Some(name) = &file.embeddings.backend else {
+        return local(loader, &file.embeddings).map(Embedder::Local);
     };
     let declared = loader.file.backends.iter().map(|backend| &backend.name);
     is_known(loader.findings, "backend", name, declared);
     let mut backends = backends.iter();
-    backends
-        .find(|backend| *backend.name == *name.value)
-        .cloned()
+    let backend = backends.find(|backend| *backend.name == *name.value);
+    backend.cloned().map(Embedder::Backend)
 }
 
+fn local(loader: &Loader<'_>, file: &written::Embeddings) -> Option<LocalModel> {
+    let path = file.path.as_ref().map_or(LOCAL_PATH, |path| &path.value);
+    let written = file
+        .sha256
+        .as_ref()
+        .map_or(LOCAL_SHA256, |text| &text.value);
+    let sha256 = hex(written);
+    if let (None, Some(text)) = (sha256, &file.sha256) {
+        let message = format!(
+            "found \"{written}\", expected the SHA-256 of model.safetensors: 64 hexadecimal digits"
+        );
+        loader.findings.error(&text.place, message);
+    }
+    Some(LocalModel {
+        path: path.into(),
+        sha256: sha256?,
+    })
+}
+
+fn hex(text: &str) -> Option<[u8; 32]> {
+    let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let byte = |at: usize| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
+    bytes.filter(|_| is_hex)?.try_into().ok()
+}
+
+/// Where `scripts/local-embeddings` puts the model.
+const LOCAL_PATH: &str = "/usr/share/tollgate/all-minilm-l6-v2";
+/// The weights as their authors published them.
+const LOCAL_SHA256: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db";
 /// As in API Management's examples.
 const THRESHOLD: f64 = 0.05;
 const MAX_MESSAGE_COUNT: u64 = 10;

@@ -65,7 +65,7 @@ pub(super) fn warn_of_unused(loader: &Loader<'_>) {
         backends.extend(member.backend.iter().map(|name| name.value.as_str()));
     }
     for cache in &file.policies.semantic_caches {
-        let name = cache.embeddings_backend.iter();
+        let name = cache.embeddings.backend.iter();
         backends.extend(name.map(|name| name.value.as_str()));
     }
     for pool in file

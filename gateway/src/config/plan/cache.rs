@@ -1,5 +1,6 @@
 //! `[[semantic-cache]]`, as the program uses it. Never a kept answer.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ pub struct SemanticCache {
     /// How near two questions must lie.
     pub threshold: Threshold,
     /// Who makes the vectors.
-    pub embeddings: Arc<Backend>,
+    pub embeddings: Embedder,
     /// Whose answers are kept apart.
     pub vary_by: VaryBy,
     /// Whether system messages count as messages.
@@ -63,13 +64,50 @@ pub enum Mode {
     Observe,
 }
 
+/// Who makes the vectors.
+#[derive(Debug, Clone)]
+pub enum Embedder {
+    /// A backend, for the model of its deployment.
+    Backend(Arc<Backend>),
+    /// This process.
+    Local(LocalModel),
+}
+
+/// A model in this process: all-MiniLM-L6-v2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalModel {
+    /// The folder of `model.safetensors` and `tokenizer.json`.
+    pub path: PathBuf,
+    /// SHA-256 of the first.
+    pub sha256: [u8; 32],
+}
+
 /// The model that a backend without a `deployment` is asked for.
 pub const DEFAULT_EMBEDDINGS_MODEL: &str = "text-embedding-3-small";
 
-impl SemanticCache {
-    /// The embedding model, as its backend knows it.
-    pub fn embeddings_model(&self) -> &str {
-        let deployment = self.embeddings.deployment.as_deref();
-        deployment.unwrap_or(DEFAULT_EMBEDDINGS_MODEL)
+/// The embedding model of a backend, as it knows it.
+pub fn embeddings_model(backend: &Backend) -> &str {
+    let deployment = backend.deployment.as_deref();
+    deployment.unwrap_or(DEFAULT_EMBEDDINGS_MODEL)
+}
+
+/// The one that can be had in this process.
+pub const LOCAL_MODEL: &str = "all-minilm-l6-v2";
+
+impl Embedder {
+    /// Who it is: a backend's name, or this process.
+    pub fn maker(&self) -> &str {
+        match self {
+            Embedder::Backend(backend) => &backend.name,
+            Embedder::Local(_) => "this process",
+        }
+    }
+
+    /// The model, as its maker knows it.
+    pub fn model(&self) -> &str {
+        match self {
+            Embedder::Backend(backend) => embeddings_model(backend),
+            Embedder::Local(_) => LOCAL_MODEL,
+        }
     }
 }

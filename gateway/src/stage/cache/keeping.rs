@@ -2,9 +2,12 @@
 //!
 //! Never keeps what `filters::cache::entry` calls unfit.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use filters::answer;
 use filters::cache::entry::{Entry, Gatherer, MAX_BODY_BYTES, ToolCalls, check};
+use filters::cache::likeness::apart;
 use filters::cache::score::Vector;
 use filters::route::Shape;
 
@@ -16,16 +19,25 @@ use crate::cache::store::Kind;
 /// A longer answer is read on a thread of its own. Bytes.
 const INLINE_MAX_BYTES: usize = 64 << 10;
 
-/// A place in a semantic cache that waits for its answer.
+/// A place in a semantic cache that waits for its answer, or a kept answer that another is compared with.
 #[derive(Debug)]
 pub struct Keeping {
     shape: Shape,
     /// Taken when the answer is there.
     waiting: Option<Waiting>,
+    apart: Option<f32>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+enum Waiting {
+    /// It is kept.
+    Place(Place),
+    /// It is only compared with this one.
+    Beside(Arc<Kept>),
+}
+
+#[derive(Debug)]
+struct Place {
     question: Box<Question>,
     vector: Option<Vector>,
     /// Those with the same prompt wait for it; over when dropped.
@@ -46,12 +58,27 @@ impl Keeping {
     pub fn new(question: Box<Question>, vector: Option<Vector>, flight: Option<Flight>) -> Self {
         Keeping {
             shape: question.shape,
-            waiting: Some(Waiting {
+            waiting: Some(Waiting::Place(Place {
                 question,
                 vector,
                 flight,
-            }),
+            })),
+            apart: None,
         }
+    }
+
+    /// Keeps nothing, and says how far the answer lies from this one.
+    pub fn beside(shape: Shape, kept: Arc<Kept>) -> Self {
+        Keeping {
+            shape,
+            waiting: Some(Waiting::Beside(kept)),
+            apart: None,
+        }
+    }
+
+    /// How far the answer lies from the one that it was compared with, if it came to that.
+    pub fn apart(&self) -> Option<f32> {
+        self.apart
     }
 
     /// What puts a stream's events together.
@@ -59,28 +86,36 @@ impl Keeping {
         Gatherer::new(self.shape)
     }
 
-    /// Keeps the answer if it is fit for that. Only the first counts.
+    /// Keeps the answer if it is fit for that, or compares it. Only the first counts.
     pub async fn keep(&mut self, made: Made) {
         let Some(waiting) = self.waiting.take() else {
             return;
         };
-        let Waiting {
-            question,
-            vector,
-            flight,
-        } = waiting;
-        let shape = question.shape;
-        let body = match made.is_long() {
-            true => tokio::task::spawn_blocking(move || made.body(shape))
-                .await
-                .ok()
-                .flatten(),
-            false => made.body(shape),
-        };
-        if let Some(body) = body {
-            put(*question, vector, body).await;
+        let shape = self.shape;
+        let is_long = made.is_long();
+        match waiting {
+            Waiting::Beside(kept) => {
+                let compare = move || apart(shape, &kept.entry.body, &made.body(shape)?);
+                self.apart = away(is_long, compare).await;
+            }
+            Waiting::Place(place) => {
+                if let Some(body) = away(is_long, move || made.body(shape)).await {
+                    put(*place.question, place.vector, body).await;
+                }
+                drop(place.flight);
+            }
         }
-        drop(flight);
+    }
+}
+
+/// Does what takes its time on a thread of its own.
+async fn away<T: Send + 'static>(
+    is_long: bool,
+    work: impl FnOnce() -> Option<T> + Send + 'static,
+) -> Option<T> {
+    match is_long {
+        true => tokio::task::spawn_blocking(work).await.ok().flatten(),
+        false => work(),
     }
 }
 
