@@ -9,7 +9,7 @@ use filters::limit::Now;
 use filters::limit::quota::Period;
 use serde_json::{Value, json};
 
-use super::explain::explain;
+use super::explain::{look, why};
 use crate::admin::{Readiness, readiness, status};
 use crate::clock::{self, Moment};
 use crate::config::plan::cache::{self, Keeps, SemanticCache};
@@ -165,10 +165,9 @@ fn of_cache(state: &State, policy: &SemanticCache) -> Value {
 
 fn of_group(group: &Group, now: Moment) -> Value {
     let reply = reply::of(&group.refusal);
-    let (why, look) = explain(&group.refusal);
     json!({
-        "why": why,
-        "look": look,
+        "why": why(&group.refusal),
+        "look": look(&group.refusal),
         "code": group.refusal.code(),
         "status": reply.status,
         "told": group.refusal.message(),
