@@ -25,6 +25,7 @@ const LAB: &str = "key-of-team-lab";
 /// No limit is for its product.
 const BATCH: &str = "key-of-nightly-batch";
 const FORMER: &str = "key-of-a-former-team";
+const PRICES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../conf/prices.example.toml");
 /// What must be seen nowhere.
 const PROMPT: &str = "a question that nobody else may read";
 
@@ -124,6 +125,14 @@ when = 'product.id == "basic"'
 counter-key = 'subscription.id'
 token-quota = 600
 token-quota-period = "monthly"
+[[budget]]
+name = "batch-per-month"
+when = 'product.id == "batch"'
+counter-key = 'subscription.id'
+amount = "2 USD"
+period = "monthly"
+[prices]
+file = "{PRICES}"
 [[semantic-cache]]
 name = "answers"
 when = 'request.model == "faq"'
@@ -210,6 +219,7 @@ async fn who_looks_sees_what_is_refused_and_why_and_what_is_open_and_until_when(
         text.contains("open (throttled), closes in").then_some(())
     });
     browser.wait_for_text("#figures", "1 of 3 backends not closed");
+    browser.wait_for_text("#limits", "left of $2.00 a month");
     pictures(&browser, gateway);
 
     // It closes by itself.

@@ -46,8 +46,8 @@ impl Store {
     pub async fn standings(&self, rule: &TokenLimit, most: usize, now: Now) -> Standings {
         let limit = self.measure(&rule.limit);
         let fullest = match self {
-            Store::Local(local) => local.fullest(&rule.name, &limit, now, most),
-            Store::Redis(redis) => redis.fullest(&rule.name, &limit, now, most),
+            Store::Local(local) => local.fullest(&rule.counter, &limit, now, most),
+            Store::Redis(redis) => redis.fullest(&rule.counter, &limit, now, most),
         };
         let requests: Vec<LimitRequest<'_>> =
             fullest.keys.iter().map(|key| question(rule, key)).collect();
@@ -88,7 +88,7 @@ impl Store {
 /// Asks for nothing, and so can't be refused.
 fn question<'a>(rule: &'a TokenLimit, key: &'a str) -> LimitRequest<'a> {
     LimitRequest {
-        policy: &rule.name,
+        policy: &rule.counter,
         key,
         limit: rule.limit,
         amount: Tokens::ZERO,

@@ -48,16 +48,12 @@ pub(super) fn look(refusal: &Refusal) -> &'static str {
         Refusal::BadRequest { .. } => "The caller was told what is wrong with it.",
         Refusal::BodyTooLarge { .. } => "max-request-body under [server] is the bound.",
         Refusal::BodyTooSlow => "It didn't arrive within body-timeout of [server.limits].",
-        Refusal::RateLimitExceeded { .. } => "The limit refills evenly; see it under Token limits.",
+        Refusal::RateLimitExceeded { .. } => "The limit refills evenly; see it under Limits.",
         Refusal::RequestExceedsLimit { .. } => {
             "Waiting won't help: a shorter prompt, fewer tokens, or a higher limit."
         }
-        Refusal::QuotaExceeded { .. } => {
-            "It is renewed when its period ends; see it under Token limits."
-        }
-        Refusal::BudgetSpent { .. } => {
-            "It is renewed when its period ends; see [[budget]] in the configuration."
-        }
+        Refusal::QuotaExceeded { .. } => "It is renewed when its period ends; see it under Limits.",
+        Refusal::BudgetSpent { .. } => "It is renewed when its period ends; see it under Limits.",
         Refusal::BackendsThrottled { .. } => {
             "All members of the pool answered 429, or are open because of it; see Backends."
         }

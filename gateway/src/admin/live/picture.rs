@@ -87,14 +87,15 @@ fn subscriptions(state: &State, plan: &Plan) -> Vec<Value> {
 async fn limits(state: &State, plan: &Plan) -> Vec<Value> {
     let store = state.limits.store();
     let mut shown = Vec::new();
-    let rules = plan.token_limits.iter();
-    let rules = rules.filter(|rule| rule.budget.is_none());
-    for rule in rules.take(MAX_LIMITS) {
+    for rule in plan.token_limits.iter().take(MAX_LIMITS) {
         let now = limits::now();
         let standings = store.standings(rule, MAX_STANDINGS, now).await;
         let fullest = standings.fullest.iter();
         let mut limit = status::of_limit(rule);
         limit["period"] = period(rule).into();
+        // A budget counts money: this is what one of its units is worth.
+        let unit = rule.budget.map(|budget| budget.unit().nano());
+        limit["unit_nano_usd"] = unit.into();
         limit["counters"] = standings.counters.into();
         limit["fullest"] = fullest.map(|standing| of_standing(standing, now)).collect();
         shown.push(limit);

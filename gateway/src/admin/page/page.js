@@ -159,23 +159,32 @@ const meter = (share, label) => {
 
 const PERIODS = { hour: "an hour", day: "a day", week: "a week", month: "a month", year: "a year" };
 
-const measured = (name, used, of, unit, spent, detail) => {
+/** Tokens; or, where a limit counts money, dollars. */
+const amount = (l) => {
+  if (!l.unit_nano_usd) return number;
+  return (units) => {
+    const usd = (units * l.unit_nano_usd) / 1e9;
+    return usd.toLocaleString("en", { style: "currency", currency: "USD", maximumFractionDigits: usd < 1 ? 4 : 2 });
+  };
+};
+
+const measured = (name, used, of, unit, spent, detail, shown = number) => {
   const share = of ? used / of : 1;
-  const text = spent ? detail : `${number(Math.max(0, of - used))} left of ${number(of)} ${unit}`;
+  const text = spent ? detail : `${shown(Math.max(0, of - used))} left of ${shown(of)} ${unit}`;
   const side = el("div", spent ? "side bad" : share >= 0.8 ? "side warn" : "side", text);
-  return el("div", "row", el("div", "name", name), side, meter(spent ? 1 : share, `${number(used)} of ${number(of)} ${unit}`));
+  return el("div", "row", el("div", "name", name), side, meter(spent ? 1 : share, `${shown(used)} of ${shown(of)} ${unit}`));
 };
 
 const limit = (l, now) => {
   const about = [
     l.tokens_per_minute ? `${number(l.tokens_per_minute)} tokens a minute` : "",
-    l.token_quota ? `${number(l.token_quota)} ${PERIODS[l.period]}` : "",
+    l.token_quota ? `${amount(l)(l.token_quota)} ${PERIODS[l.period]}` : "",
   ].filter(Boolean).join(", ");
   const rows = l.fullest.flatMap((s) => [
     s.minute && measured(s.key, s.minute.of - s.minute.left, s.minute.of, "a minute", s.minute.opens_in_ms > 0 || s.minute.left === 0,
       s.minute.opens_in_ms ? `${number(s.minute.over)} over, opens in ${duration(s.minute.opens_in_ms)}` : "none left"),
     s.quota && measured(s.minute ? "" : s.key, s.quota.of - s.quota.left, s.quota.of, PERIODS[l.period], s.quota.left === 0,
-      `used up, renewed in ${duration(s.quota.renewed_at * 1000 - now.time_ms)}`),
+      `used up, renewed in ${duration(s.quota.renewed_at * 1000 - now.time_ms)}`, amount(l)),
   ].filter(Boolean));
   const rest = l.counters - l.fullest.length;
   return el("div", "group",
