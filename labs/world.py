@@ -44,9 +44,9 @@ def status():
     return json.loads(fetch(f"{ADMIN}/status"))
 
 
-def logged():
-    """The lines of the usage log that are whole, in their order."""
-    files = sorted((FOLDER / "usage").glob("*.jsonl")) or sorted(file for file in (FOLDER / "usage").rglob("*") if file.is_file())
+def logged(folder="usage"):
+    """The lines of a log that are whole, in their order."""
+    files = sorted(file for file in (FOLDER / folder).rglob("*") if file.is_file())
     return [json.loads(line) for file in files for line in file.read_text().splitlines(keepends=True) if line.startswith("{") and line.endswith("\n")]
 
 
