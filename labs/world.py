@@ -19,6 +19,7 @@ TOLLGATE = os.environ["TOLLGATE"]
 DEPLOYMENT = os.environ.get("AZURE_OPENAI_DEPLOYMENT", "gpt-4o")
 API_VERSION = "2024-10-21"
 SIMULATORS = json.loads(os.environ["LAB_SIMULATORS"])
+SERVERS = json.loads(os.environ["LAB_SERVERS"])
 DEADLINE_SECONDS = 30
 
 

@@ -126,8 +126,7 @@ counter-key = 'subscription.id'
 token-quota = 600
 token-quota-period = "monthly"
 [[budget]]
-name = "batch-per-month"
-when = 'product.id == "batch"'
+name = "dollars-per-month"
 counter-key = 'subscription.id'
 amount = "2 USD"
 period = "monthly"
