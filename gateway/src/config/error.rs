@@ -57,7 +57,22 @@ impl fmt::Display for Error {
             place,
             message,
         } = self;
+        let (place, message) = (OneLine(place), OneLine(message));
         write!(formatter, "{line}:{column}: {place}: {message}")
+    }
+}
+
+/// Text that may repeat what a file holds: line breaks and what else steers a terminal are written as escapes.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .chars()
+            .try_for_each(|letter| match letter.is_control() {
+                true => write!(formatter, "{}", letter.escape_default()),
+                false => fmt::Write::write_char(formatter, letter),
+            })
     }
 }
 
