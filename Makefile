@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # What `tollgate --version` says it was built from.
 export TOLLGATE_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-.PHONY: help run test embeddings check bench instructions conf docs image manifests dashboards screenshots labs ci
+.PHONY: help run test embeddings check bench instructions conf docs image manifests dashboards screenshots labs fuzz deny sbom ci
 
 help: ## says what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 - /p' Makefile
@@ -49,6 +49,14 @@ dashboards: ## tries rules and dashboards on a real Prometheus and a gateway und
 screenshots: ## the manual's pictures of the admin page, made by its test in Chromium
 	TOLLGATE_SCREENSHOTS=$(CURDIR)/docs/images cargo test -p gateway --test page who_looks
 	pngquant --force --ext .png --speed 1 64 docs/images/page-*.png
+fuzz: ## fuzzes what reads a caller's or a backend's bytes, a minute each (scripts/fuzz SECONDS)
+	scripts/fuzz
+
+deny: ## holds dependencies to deny.toml: licences, sources, what is banned; needs cargo-deny
+	cargo deny --all-features check --hide-inclusion-graph bans licenses sources
+
+sbom: ## writes what is in the binary as CycloneDX, to gateway/tollgate.cdx.json; needs cargo-cyclonedx
+	cargo cyclonedx --manifest-path gateway/Cargo.toml --format json --describe binaries
 
 labs: ## runs every lab; each must print what its README says
 	cargo build --workspace --bin tollgate --bin simulator
