@@ -23,7 +23,7 @@ check: ## form and lints only
 
 bench: ## counting tokens, deciding limits, the semantic cache; then CPU time, latency and memory beside others (BENCH=--quick)
 	cargo bench -p filters --bench tokens --bench limit --bench balance
-	cargo bench -p gateway --bench limits --bench cache
+	cargo bench -p gateway --bench limits --bench redis_limits --bench cache
 	cargo run --release --bin bench -- $(BENCH)
 
 instructions: ## counts instructions of hot functions and of requests by valgrind; fails where they grew
