@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::io::{self, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use support::backend::{After, Backend};
 use support::curl;
@@ -95,6 +96,32 @@ fn a_post_that_meets_a_closing_connection_is_sent_again_on_a_new_one() {
         10.0,
     );
     assert_eq!(gateway.metric("tollgate_backend_attempts_total", &[]), 10.0);
+}
+
+#[test]
+fn a_pooled_connection_that_breaks_when_the_backend_has_had_the_request_is_a_failure() {
+    // Well after a closed connection would have shown itself.
+    let thinks = Some(Duration::from_secs(6));
+    let seen = Mutex::new(HashSet::new());
+    let backend = Backend::start(move |_, stream| {
+        if seen.lock().unwrap().insert(stream.peer_addr()?) {
+            stream.write_all(ANSWER.as_bytes())?;
+            return Ok(After::Keep);
+        }
+        stream.set_read_timeout(thinks)?;
+        let _nothing_comes = stream.read(&mut [0]);
+        Ok(After::Close)
+    });
+    let gateway = before(&backend.url);
+    assert_eq!(chat(&gateway).status, 200);
+    let answer = chat(&gateway);
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (503, "no_backend_available")
+    );
+    assert_eq!(backend.received().len(), 2);
+    let broken = [("status", "reset")];
+    gateway.wait_for_metric("tollgate_backend_attempts_total", &broken, 1.0);
 }
 
 #[test]

@@ -33,6 +33,9 @@ const SLICE_BYTES: usize = 64 << 10;
 const DISCARD_MAX_BYTES: usize = 64 << 10;
 /// And for this long: its caller waits meanwhile, and a new connection costs about as much.
 const DISCARD_TIMEOUT: Duration = Duration::from_millis(250);
+/// A connection that was closed shows it within a round trip. One that breaks later has had the request, and what the
+/// backend did with it isn't done twice behind its back.
+const STALE_WITHIN: Duration = Duration::from_secs(5);
 /// When the backend takes no more of a request, an answer is there already, or none will come.
 const EARLY_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interim answers (100, 103) beyond this many are no answer.
@@ -153,7 +156,8 @@ async fn connect(
             Err(error) => {
                 // A pooled connection of HTTP/2 that takes no more streams.
                 let stale = !fresh && *error.etype() == ErrorType::H2Error;
-                if stale || !peers.leave_out(backend, &peer) {
+                let is_over = clock::now().since(begun) >= within;
+                if stale || !peers.leave_out(backend, &peer) || is_over {
                     return Err(Broken::unconnected(error, stale));
                 }
                 tracing::warn!(backend = %backend.name, error = %Fault(&error), "one of the backend's addresses takes no connection; another is tried");
@@ -191,17 +195,22 @@ async fn send_over(
         reused,
         peer,
     } = connected;
+    let begun = clock::now();
     match send(&mut upstream, backend, head, outgoing).await {
         Ok(reusable) => Ok(Reached {
             upstream,
             reusable,
             peer,
         }),
-        Err(error) => Err(Broken {
-            failure: failure_of(&error),
-            stale: reused && failure_of(&error) == Failure::Reset,
-            error,
-        }),
+        Err(error) => {
+            let failure = failure_of(&error);
+            let at_once = clock::now().since(begun) < STALE_WITHIN;
+            Err(Broken {
+                stale: reused && at_once && failure == Failure::Reset,
+                failure,
+                error,
+            })
+        }
     }
 }
 
