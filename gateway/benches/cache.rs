@@ -22,6 +22,7 @@ use gateway::cache::kept::{Kept, Owner, Sought};
 use gateway::cache::local::Local;
 use gateway::cache::shared::{Shared, Space};
 use gateway::cache::store::{Kind, Store};
+use gateway::store::redis::Endpoint;
 use load_tests::simulator::Simulator;
 use support::gateway::Gateway;
 use support::http;
@@ -52,7 +53,11 @@ fn main() {
 
 async fn connected(url: &str) -> Store {
     cli(url, &["flushall"]);
-    let shared = Shared::connect(url, Duration::from_secs(10)).unwrap();
+    let endpoint = Endpoint {
+        url: url.to_owned(),
+        ca_pem: None,
+    };
+    let shared = Shared::connect(&endpoint, Duration::from_secs(10)).unwrap();
     shared.wait_until_connected().await;
     Store::Shared(shared, Arc::new(Space::new("bench", "bench")))
 }

@@ -41,7 +41,11 @@ impl Store {
     }
 
     async fn opened(&self) -> store::Store {
-        let shared = Shared::connect(&self.0.url(), Duration::from_secs(2)).unwrap();
+        let endpoint = gateway::store::redis::Endpoint {
+            url: self.0.url(),
+            ca_pem: None,
+        };
+        let shared = Shared::connect(&endpoint, Duration::from_secs(2)).unwrap();
         shared.wait_until_connected().await;
         store::Store::Shared(shared, Arc::new(Space::new("maker", "model")))
     }

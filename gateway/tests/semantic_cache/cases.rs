@@ -629,11 +629,13 @@ fn prompt((subscription, model, temperature, system, question): Asked) -> Prompt
         model,
         vary_by: &vary_by,
     };
+    let system = ["Be brief.", "Be long."][usize::from(system)];
+    let question = COFFEE[usize::from(question)];
     let body = json!({
         "temperature": temperature,
         "messages": [
-            {"role": "system", "content": ["Be brief.", "Be long."][usize::from(system)]},
-            {"role": "user", "content": COFFEE[usize::from(question)]},
+            {"role": "system", "content": system},
+            {"role": "user", "content": question},
         ],
     });
     let body = body.to_string();

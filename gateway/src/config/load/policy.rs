@@ -6,7 +6,7 @@ use filters::dimensions::{DefaultDimension, Dimension, DimensionValue, NameError
 use filters::dimensions::{label_name_ok, metric_name_ok};
 use filters::expression::{Place as Scope, Want};
 
-use super::super::error::{Located, Place, suggestion};
+use super::super::error::{Located, suggestion};
 use super::super::file::policy as written;
 use super::super::plan::TokenMetric;
 use super::names::report_duplicates;
@@ -97,21 +97,6 @@ fn dimension(loader: &Loader<'_>, file: &written::Dimension) -> Option<Dimension
     };
     let name = name.value.clone();
     Some(Dimension { name, value })
-}
-
-/// Notes a table of a list as pending.
-pub(super) fn pending(
-    loader: &Loader<'_>,
-    place: &Place,
-    section: &str,
-    name: Option<&Located<String>>,
-) {
-    let name = name
-        .map(|name| format!(" \"{}\"", name.value))
-        .unwrap_or_default();
-    loader
-        .findings
-        .pending(place, format!("[[{section}]]{name}"));
 }
 
 /// As in API Management: every dimension multiplies the number of series.
