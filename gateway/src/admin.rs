@@ -53,17 +53,28 @@ const JSON: &str = "application/json";
 /// A connection is kept open for its next request so long. Seconds.
 const KEEPALIVE_S: u64 = 60;
 
-/// Answers until the process ends; after a hand-over only those who are connected already.
+/// Answers from when it may until the process ends; after a hand-over only those who are connected already.
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub fn listen(socket: std::net::TcpListener, state: Arc<State>) -> io::Result<()> {
+pub fn listen(
+    socket: std::net::TcpListener,
+    state: Arc<State>,
+    mut opening: watch::Receiver<bool>,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let listener = runtime.block_on(async { TcpListener::from_std(socket) })?;
     let live = Live::new(state.clone());
-    let serve = move || runtime.block_on(serve(listener, Arc::new(Admin { state, live })));
+    let admin = Arc::new(Admin { state, live });
+    let serve = move || {
+        runtime.block_on(async {
+            // Until then the process before answers. Its other end lives as long as the process.
+            let _ = opening.wait_for(|is_open| *is_open).await;
+            serve(listener, admin).await;
+        });
+    };
     std::thread::Builder::new()
         .name("admin".into())
         .spawn(serve)

@@ -24,6 +24,7 @@ use pingora::services::listening::Service;
 use pingora_proxy::http_proxy;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::watch;
 
 use self::background::Background;
 use self::ending::Ending;
@@ -86,6 +87,7 @@ pub fn run(plan: Plan, start: Start) -> Result<(), StartError> {
         state.stop.keep(sockets.duplicates);
     }
 
+    let opening = watch::Sender::new(start == Start::Fresh);
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&settings));
     server.bootstrap();
     let options = ConnectorOptions::from_server_conf(&server.configuration);
@@ -103,16 +105,18 @@ pub fn run(plan: Plan, start: Start) -> Result<(), StartError> {
         server.add_service(Accepting {
             service,
             sockets: sockets.public.clone(),
+            opening: opening.subscribe(),
             closing: state.stop.closing(),
         });
     }
+    let admin = admin::listen(sockets.admin, state.clone(), opening.subscribe());
+    admin.map_err(|error| taken(&settings.admin, &error))?;
     let background = Background {
+        opening,
         state: state.clone(),
         former: Mutex::new(former),
     };
     server.add_service(background_service("upkeep", background));
-    let admin = admin::listen(sockets.admin, state.clone());
-    admin.map_err(|error| taken(&settings.admin, &error))?;
     server.run(RunArgs {
         shutdown_signal: Box::new(Ending(state.clone())),
     });

@@ -2,7 +2,7 @@
 //! binary, and a rolling restart of three processes. Not one call fails or is cut, and at the end every counter agrees with
 //! the backend's bill.
 //!
-//! `TOLLGATE_LOSS_REQUESTS` says how many requests there are; CI's figure is the default.
+//! `TOLLGATE_LOSS_REQUESTS` says how many requests there are; the default is what two busy cores do in half a minute.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "the server can do more than these tests need")]
@@ -121,7 +121,7 @@ remaining-quota-tokens-header-name = "x-left"
 /// How many requests there are in all.
 fn requests() -> usize {
     let wanted = std::env::var("TOLLGATE_LOSS_REQUESTS").ok();
-    wanted.map_or(10_000, |text| text.parse().unwrap())
+    wanted.map_or(2_000, |text| text.parse().unwrap())
 }
 
 /// Callers, each with a connection of its own to every gateway, and what went wrong.
@@ -270,16 +270,20 @@ fn logged(folders: &[&Path]) -> (usize, u64) {
     sums
 }
 
-/// The tokens that the quota has given, as the last answer tells.
-fn counted(gateway: &Gateway) -> u64 {
+/// Waits until the quota has given what the backends charge for, as the answer to one more call tells: calls are settled a
+/// moment after their answers. How many calls that took.
+fn settled(gateway: &Gateway, backends: &Backends) -> usize {
     let url = format!("{}{PATH}", gateway.url);
-    let answer = http::post(
-        &url,
-        &[("api-key", KEY)],
-        std::str::from_utf8(CALL).unwrap(),
-    );
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    QUOTA - answer.header("x-left").unwrap().parse::<u64>().unwrap()
+    let text = std::str::from_utf8(CALL).unwrap();
+    let mut looks = 0;
+    wait_until("the quota and the bill agree", || {
+        let answer = http::post(&url, &[("api-key", KEY)], text);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        looks += 1;
+        let left: u64 = answer.header("x-left").unwrap().parse().unwrap();
+        (QUOTA - left == backends.billed_tokens()).then_some(())
+    });
+    looks
 }
 
 fn reload(gateway: &Gateway, text: &str, result: &str, count: usize) {
@@ -337,13 +341,12 @@ async fn a_hundred_reloads_and_another_binary_cost_no_caller_anything() {
     all(calling).await;
     streams.assert_nothing_wrong();
     calls.assert_nothing_wrong();
-    let counted = counted(&next);
+    let looks = settled(&next, &backends);
     balancer.over.store(true, Ordering::Relaxed);
     assert!(next.stop().success());
     let (lines, tokens) = logged(&[folder.path()]);
-    assert_eq!(lines, requests() + STREAMS + 1);
-    let billed = backends.billed_tokens();
-    assert_eq!((tokens, counted), (billed, billed));
+    assert_eq!(lines, requests() + STREAMS + looks);
+    assert_eq!(tokens, backends.billed_tokens());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -382,7 +385,7 @@ async fn a_rolling_restart_of_three_processes_costs_no_caller_anything() {
     all(streaming).await;
     streams.assert_nothing_wrong();
     calls.assert_nothing_wrong();
-    let counted = counted(&gateways[0]);
+    let looks = settled(&gateways[0], &backends);
     let folders: Vec<_> = gateways.iter().map(Gateway::shared_folder).collect();
     for gateway in gateways {
         assert!(gateway.stop().success());
@@ -391,8 +394,7 @@ async fn a_rolling_restart_of_three_processes_costs_no_caller_anything() {
     let (lines, tokens) = logged(&folders);
     assert_eq!(
         lines,
-        requests() / 4 + streams.done.load(Ordering::Relaxed) + 1
+        requests() / 4 + streams.done.load(Ordering::Relaxed) + looks
     );
-    let billed = backends.billed_tokens();
-    assert_eq!((tokens, counted), (billed, billed));
+    assert_eq!(tokens, backends.billed_tokens());
 }

@@ -12,13 +12,14 @@ use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::{handover, systemd};
 use crate::clock;
 use crate::reload;
 use crate::state::State;
 use crate::upstream::addresses::RESOLVE_INTERVAL;
-use crate::watch;
+use crate::watch as files;
 use crate::{traces, trips};
 
 /// Histograms hold their samples until they are folded this often.
@@ -34,6 +35,8 @@ const CACHE_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Background {
     /// What outlives a request.
     pub state: Arc<State>,
+    /// Lets callers in.
+    pub opening: watch::Sender<bool>,
     /// The process before, until it is told that this one is ready.
     pub former: Mutex<Option<UnixStream>>,
 }
@@ -67,7 +70,7 @@ impl BackgroundService for Background {
         self.ready().await;
         let mut resolve = tokio::time::interval(RESOLVE_INTERVAL);
         let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
-        let mut look = tokio::time::interval(watch::INTERVAL);
+        let mut look = tokio::time::interval(files::INTERVAL);
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         resolve.reset();
         loop {
@@ -88,6 +91,7 @@ impl Background {
     /// `upgrade-socket` this one takes.
     async fn ready(&self) {
         self.state.ready.store(true, Ordering::Relaxed);
+        self.opening.send_replace(true);
         systemd::ready();
         let former = self.former.lock().take();
         let state = self.state.clone();

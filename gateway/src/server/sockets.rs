@@ -80,6 +80,8 @@ pub struct Accepting<A> {
     pub service: Service<A>,
     /// What they listen on.
     pub sockets: ListenFds,
+    /// Begins it: while the process before serves, a caller mustn't meet one that isn't ready.
+    pub opening: ShutdownWatch,
     /// Ends the accepting, while connections go on.
     pub closing: ShutdownWatch,
 }
@@ -92,6 +94,8 @@ impl<A: ServerApp + Send + Sync + 'static> PingoraService for Accepting<A> {
         _shutdown: ShutdownWatch,
         listeners_per_fd: usize,
     ) {
+        // Its other end lives as long as the process.
+        let _ = self.opening.wait_for(|is_open| *is_open).await;
         let sockets = Some(self.sockets.clone());
         let closing = self.closing.clone();
         let service = &mut self.service;
