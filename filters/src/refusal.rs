@@ -228,10 +228,9 @@ impl Refusal {
             } => format!(
                 "The token quota of `{policy}` is used up. It is renewed in {retry_after_s} seconds."
             ),
-            Self::BudgetSpent {
-                policy,
-                retry_after_s,
-            } => budget_spent(policy, *retry_after_s),
+            Self::BudgetSpent { policy, .. } => {
+                format!("The budget of `{policy}` is spent. Retry-After says when its period ends.")
+            }
             Self::BackendsThrottled { retry_after_ms } => {
                 again("Every model endpoint is at its limit.", *retry_after_ms)
             }
@@ -258,10 +257,6 @@ pub fn echo(text: &str) -> String {
         .filter(|character| !character.is_control())
         .take(MAX_ECHO_CHARACTERS)
         .collect()
-}
-
-fn budget_spent(policy: &str, retry_after_s: u64) -> String {
-    format!("The budget of `{policy}` is spent. It is renewed in {retry_after_s} seconds.")
 }
 
 fn again(what: &str, retry_after_ms: Option<u64>) -> String {
