@@ -15,6 +15,7 @@ use std::process::Command;
 
 use load_tests::simulator::behaviour::Content;
 use load_tests::simulator::{Behaviour, Handle, Options, Simulator};
+use serde_json::Value;
 use support::gateway::Gateway;
 use support::installed;
 
@@ -67,6 +68,90 @@ async fn both_clients_back_off_from_a_token_limit_by_themselves() {
     assert_eq!(told, "ok 200 200\n");
     let by_both = gateway.metric("tollgate_refusals_total", &refused);
     assert!(by_both > by_python, "it never had to wait");
+}
+
+/// What README tells to type is typed, in its order, and what comes back is what it says comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readmes_requests_are_answered_as_it_says() {
+    let options = Options {
+        api_key: Some("simulator-key".to_owned()),
+        ..Options::default()
+    };
+    let simulator = Simulator::start(options).await.unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let config = fs::read_to_string(root.join("conf/quickstart.toml")).unwrap();
+    let config = config.replace("127.0.0.1:8080\"\nadmin", "@LISTEN@\"\nadmin");
+    let config = config.replace("\"127.0.0.1:9090\"", "\"@ADMIN@\"");
+    let gateway = Gateway::start(&config.replace("http://127.0.0.1:4010", &simulator.url()));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let readme = readme.replace("http://127.0.0.1:8080", &gateway.url);
+    let readme = readme.replace("http://127.0.0.1:9090", &gateway.admin_url);
+    let blocks: Vec<(&str, &str)> = readme
+        .split("\n```")
+        .skip(1)
+        .step_by(2)
+        .filter_map(|block| block.split_once('\n'))
+        .collect();
+    let mut tried = 0;
+    for pair in blocks.windows(2) {
+        let [(kind, typed), (_, expected)] = [pair[0], pair[1]];
+        let mut command = match kind {
+            "python" => Command::new(python_client()),
+            "sh" if typed.contains("curl") => Command::new("bash"),
+            _ => continue,
+        };
+        if typed.contains("/metrics") {
+            gateway.wait_for_metric("tollgate_requests_total", &[("status", "200")], 4.0);
+        }
+        let output = command.args(["-c", typed]).output().unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{typed}\n{errors}");
+        says(&told, expected);
+        tried += 1;
+    }
+    assert_eq!(tried, 5);
+}
+
+/// Each line of what was expected is there, as it stands or as JSON that holds at least as much.
+fn says(told: &str, expected: &str) {
+    let json = |text: &str| {
+        serde_json::from_str::<Value>(text.strip_prefix("data: ").unwrap_or(text)).ok()
+    };
+    if let Some(expected) = json(expected) {
+        let found = json(told).unwrap_or_else(|| panic!("{told}"));
+        assert!(holds(&found, &expected), "{told}\n{expected}");
+        return;
+    }
+    for line in expected
+        .lines()
+        .filter(|line| *line != "..." && !line.is_empty())
+    {
+        let is_there = match json(line) {
+            None => told.lines().any(|found| found == line),
+            Some(expected) => told
+                .lines()
+                .filter_map(json)
+                .any(|found| holds(&found, &expected)),
+        };
+        assert!(is_there, "{line}\n{told}");
+    }
+}
+
+fn holds(found: &Value, expected: &Value) -> bool {
+    match (found, expected) {
+        (Value::Object(found), Value::Object(expected)) => expected
+            .iter()
+            .all(|(key, expected)| found.get(key).is_some_and(|found| holds(found, expected))),
+        (Value::Array(found), Value::Array(expected)) => {
+            found.len() == expected.len()
+                && found
+                    .iter()
+                    .zip(expected)
+                    .all(|(found, expected)| holds(found, expected))
+        }
+        (found, expected) => found == expected,
+    }
 }
 
 /// Each real OpenAPI document is imported, and each of its operations that the client has is called with it. The operation is
