@@ -45,6 +45,10 @@ const MAX_DEPTH: u32 = 32;
 /// The ids in a body, in their order, [`MAX_IDS`] at most; none for what isn't JSON.
 pub fn ids_in_body(body: &[u8]) -> Vec<String> {
     let mut ids = Vec::new();
+    // An upload isn't looked through.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return ids;
+    }
     let has = |mark: &&str| memmem::find(body, mark.as_bytes()).is_some();
     if MARKS.iter().any(has) {
         let mut json = serde_json::Deserializer::from_slice(body);
@@ -179,6 +183,7 @@ mod tests {
             (r#"{"file_id":7,"file_ids":null}"#, vec![]),
             (r#"{"file_id":"file-1","broken"#, vec!["file-1"]),
             ("", vec![]),
+            ("--mark\r\n\r\n{\"file_id\":\"file-1\"}", vec![]),
         ] {
             assert_eq!(ids_in_body(body.as_bytes()), expected, "{body}");
         }
@@ -189,13 +194,13 @@ mod tests {
         let ids: Vec<String> = (0..100).map(|id| format!("\"file-{id}\"")).collect();
         let body = format!("{{\"file_ids\":[{}]}}", ids.join(","));
         assert_eq!(ids_in_body(body.as_bytes()).len(), MAX_IDS);
-        let deep = format!(
-            "{}{{\"file_id\":\"a\"}}{}",
-            "[".repeat(100),
-            "]".repeat(100)
-        );
-        assert!(ids_in_body(deep.as_bytes()).is_empty());
-        ids_in_body("[".repeat(1 << 20).as_bytes());
+        let nested = |depth| {
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            ids_in_body(format!("{{\"x\":{open}{{\"file_id\":\"a\"}}{close}}}").as_bytes())
+        };
+        assert_eq!(nested(10), ["a"]);
+        assert!(nested(100).is_empty());
+        ids_in_body(format!("{{\"file_id\":{}", "[".repeat(1 << 20)).as_bytes());
     }
 
     proptest! {
