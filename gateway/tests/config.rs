@@ -263,11 +263,7 @@ fn the_whole_schema_loads_and_what_is_not_there_yet_is_named() {
         .iter()
         .map(|pending| pending.what.as_str())
         .collect();
-    let expected = [
-        "backends.identified.auth.managed-identity",
-        "[[semantic-cache]] \"answers-of-a-local-model\"",
-        "[jwt]",
-    ];
+    let expected = ["backends.identified.auth.managed-identity", "[jwt]"];
     assert_eq!(features, expected);
 }
 
