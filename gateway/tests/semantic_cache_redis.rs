@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use gateway::cache::shared::{Shared, Space};
 use gateway::cache::store;
+use gateway::store::redis::Endpoint;
 
 use cases::{A, B, COFFEE, LOOKUPS, ask, chats, config, result};
 use load_tests::simulator::{Handle, Simulator};
@@ -41,7 +42,7 @@ impl Store {
     }
 
     async fn opened(&self) -> store::Store {
-        let endpoint = gateway::store::redis::Endpoint {
+        let endpoint = Endpoint {
             url: self.0.url(),
             ca_pem: None,
         };
