@@ -15,8 +15,9 @@ use subtle::ConstantTimeEq;
 use crate::expression::Headers;
 use crate::route::percent;
 
-/// The headers that may carry a key, lower case. None of them goes upstream.
-pub const KEY_HEADERS: [&str; 3] = ["api-key", "ocp-apim-subscription-key", "authorization"];
+/// The headers that may carry a key, lower case, the one that may carry a token last. None of them goes upstream.
+pub const KEY_HEADERS: [&str; 3] = ["api-key", "ocp-apim-subscription-key", AUTHORIZATION];
+const AUTHORIZATION: &str = "authorization";
 
 /// The query parameters that may carry a key. Neither goes upstream.
 pub const KEY_PARAMETERS: [&str; 2] = ["subscription-key", "api-key"];
@@ -52,6 +53,11 @@ impl Digest {
     /// The digest as 64 lower-case hexadecimal digits, as the configuration takes it.
     pub fn to_hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The digest itself, for a place in a map.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     fn prefix(&self) -> &[u8] {
@@ -158,9 +164,22 @@ pub struct DuplicateKey {
 /// then `subscription-key` and `api-key` of the query. The first that isn't empty decides, so a wrong
 /// key in a header is never saved by a right one in the query.
 pub fn presented<'a>(headers: &'a dyn Headers, query: &'a str) -> Option<Cow<'a, [u8]>> {
-    let in_headers = KEY_HEADERS.into_iter().find_map(|name| {
+    among(&KEY_HEADERS, headers, query)
+}
+
+/// The same for a request whose `Authorization` holds a token and no key.
+pub fn presented_beside_token<'a>(
+    headers: &'a dyn Headers,
+    query: &'a str,
+) -> Option<Cow<'a, [u8]>> {
+    let others = KEY_HEADERS.split_last().map(|(_, others)| others);
+    among(others.unwrap_or_default(), headers, query)
+}
+
+fn among<'a>(names: &[&str], headers: &'a dyn Headers, query: &'a str) -> Option<Cow<'a, [u8]>> {
+    let in_headers = names.iter().find_map(|name| {
         let value = headers.value(name)?.trim_ascii();
-        let key = if name == "authorization" {
+        let key = if *name == AUTHORIZATION {
             bearer(value)?
         } else {
             value
@@ -174,7 +193,8 @@ pub fn presented<'a>(headers: &'a dyn Headers, query: &'a str) -> Option<Cow<'a,
     })
 }
 
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+/// What follows `Bearer` in a value of `Authorization`.
+pub fn bearer(value: &[u8]) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer";
     let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
     let separated = rest.first().is_some_and(u8::is_ascii_whitespace);

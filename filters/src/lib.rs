@@ -1,11 +1,12 @@
 //! Tollgate's policy. Pure and deterministic: no Pingora, no async, no clock, no randomness, no I/O.
 //!
-//! Reading order: `route` (which API, which operation) -> `auth` (whose key) -> `request` (what the body
+//! Reading order: `route` (which API, which operation) -> `auth` (whose key), `token` (whose token) -> `request` (what the body
 //! asks) -> `pattern` (which model) -> `balance` (which backend of the pool) -> `outcome`, `status`,
 //! `retry_after` (how an attempt ended) -> `breaker` (whether the backend is left alone) -> `retry` (what
 //! follows) -> `sse`, `usage`, `answer` (what came back) -> `dimensions` (under which labels it counts) ->
 //! `record` (what is written down of it) -> `price` (what it cost).
-//! Beside them stands `cache` (whether an earlier answer may be given instead).
+//! Beside them stand `cache` (whether an earlier answer may be given instead) and `identity` (how long the gateway's own
+//! tokens are good for).
 
 pub mod answer;
 pub mod auth;
@@ -14,6 +15,7 @@ pub mod breaker;
 pub mod cache;
 pub mod dimensions;
 pub mod expression;
+pub mod identity;
 pub mod limit;
 pub mod outcome;
 pub mod pattern;
@@ -27,6 +29,7 @@ pub mod route;
 pub mod sse;
 pub mod status;
 pub mod time;
+pub mod token;
 pub mod tokens;
 pub mod traceparent;
 pub mod units;

@@ -36,6 +36,8 @@ pub enum Outcome {
     CallersFault,
     /// The backend refused the gateway's own credential.
     CredentialRefused,
+    /// There was no token to show to the backend, so it wasn't asked: it says nothing about the backend.
+    NoCredential,
     /// Nobody waited for the end: the caller left, or the gateway let go.
     NoVerdict,
 }

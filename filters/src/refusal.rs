@@ -5,6 +5,8 @@
 //! what the caller sent it repeats a model's name at most, cut and without control characters, since
 //! the text also ends in logs and terminals.
 
+use crate::token::Problem;
+
 /// The longest piece of a caller's own text in a message, in characters.
 const MAX_ECHO_CHARACTERS: usize = 100;
 
@@ -22,6 +24,18 @@ pub enum Refusal {
     /// The key's subscription is suspended. Told as [`Refusal::InvalidKey`]: a stranger who tries
     /// keys shouldn't learn which were once good.
     SuspendedKey,
+    /// A token is asked for beside the key, and none came.
+    MissingToken,
+    /// A token came, and isn't good.
+    InvalidToken {
+        /// What is wrong with it.
+        problem: Problem,
+    },
+    /// Whether a token is good can't be told: the issuer's keys aren't here yet.
+    IssuerUnavailable {
+        /// When to come back.
+        retry_after_s: u64,
+    },
     /// The product doesn't include the model.
     ModelNotAllowed {
         /// As the caller named it.
@@ -110,6 +124,9 @@ impl Refusal {
             Self::NoApi | Self::NoOperation => "not_found",
             Self::MissingKey => "missing_subscription_key",
             Self::InvalidKey | Self::SuspendedKey => "invalid_subscription_key",
+            Self::MissingToken => "missing_token",
+            Self::InvalidToken { .. } => "invalid_token",
+            Self::IssuerUnavailable { .. } => "issuer_unavailable",
             Self::ModelNotAllowed { .. } => "model_not_allowed",
             Self::UnknownModel { .. } => "DeploymentNotFound",
             Self::InvalidBody { .. } => "invalid_request_body",
@@ -140,6 +157,9 @@ impl Refusal {
             | Self::MissingKey
             | Self::InvalidKey
             | Self::SuspendedKey
+            | Self::MissingToken
+            | Self::InvalidToken { .. }
+            | Self::IssuerUnavailable { .. }
             | Self::ModelNotAllowed { .. }
             | Self::UnknownModel { .. }
             | Self::InvalidBody { .. }
@@ -162,6 +182,9 @@ impl Refusal {
             | Self::MissingKey
             | Self::InvalidKey
             | Self::SuspendedKey
+            | Self::MissingToken
+            | Self::InvalidToken { .. }
+            | Self::IssuerUnavailable { .. }
             | Self::InvalidBody { .. }
             | Self::BodyTooLarge { .. }
             | Self::BodyTooSlow
@@ -185,12 +208,13 @@ impl Refusal {
             Self::NoOperation => {
                 "This API has no such operation. Check the method and the path.".to_owned()
             }
-            Self::MissingKey => "A subscription key is needed. Send it as `api-key: KEY` or \
-                `Authorization: Bearer KEY`."
-                .to_owned(),
-            Self::InvalidKey | Self::SuspendedKey => "This subscription key isn't valid for an \
-                active subscription. Check the key, or ask the gateway's operator for another."
-                .to_owned(),
+            Self::MissingKey => MISSING_KEY.to_owned(),
+            Self::InvalidKey | Self::SuspendedKey => INVALID_KEY.to_owned(),
+            Self::MissingToken => MISSING_TOKEN.to_owned(),
+            Self::InvalidToken { problem } => bad_token(*problem),
+            Self::IssuerUnavailable { retry_after_s } => {
+                format!("Tokens can't be checked yet. Retry after {retry_after_s} seconds.")
+            }
             Self::ModelNotAllowed { model } => format!(
                 "Your product doesn't include the model `{}`. Use one that it includes, or ask \
                  the gateway's operator.",
@@ -249,6 +273,21 @@ impl Refusal {
             ),
         }
     }
+}
+
+const MISSING_KEY: &str =
+    "A subscription key is needed. Send it as `api-key: KEY` or `Authorization: Bearer KEY`.";
+const INVALID_KEY: &str = "This subscription key isn't valid for an active subscription. Check the \
+    key, or ask the gateway's operator for another.";
+const MISSING_TOKEN: &str = "A token is needed beside the subscription key. Send it as \
+    `Authorization: Bearer TOKEN`, and the key as `api-key: KEY`.";
+
+fn bad_token(problem: Problem) -> String {
+    format!(
+        "This token can't be used: {}. Get another from your identity provider, or ask the \
+         gateway's operator what is expected.",
+        problem.message()
+    )
 }
 
 /// A caller's own text, fit to be repeated: cut, and without control characters.

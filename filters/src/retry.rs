@@ -98,6 +98,8 @@ pub enum Why {
     FirstEvent,
     /// A pooled connection that was closed meanwhile.
     Stale,
+    /// No token to show to the backend.
+    NoCredential,
 }
 
 /// How a member of the pool ended up for one request.
@@ -178,6 +180,11 @@ impl Rule {
             Outcome::Stale if so_far.stale == 0 => Judgement::OnlyStale,
             Outcome::Stale => Judgement::Trouble(Trouble::failed(FailureReason::Reset)),
             Outcome::CallersFault | Outcome::CredentialRefused => Judgement::Fine,
+            Outcome::NoCredential => Judgement::Trouble(Trouble {
+                why: Why::NoCredential,
+                may_repeat: false,
+                answer: Answer::Missing,
+            }),
             Outcome::NoVerdict => Judgement::NobodyWaits,
         }
     }
@@ -192,6 +199,7 @@ impl Why {
             Self::Failed(reason) => reason.label(),
             Self::FirstEvent => "first_event",
             Self::Stale => "stale",
+            Self::NoCredential => "no_credential",
         }
     }
 }

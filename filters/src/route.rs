@@ -171,6 +171,13 @@ pub fn decoded(text: &str) -> Option<Cow<'_, str>> {
     percent::decode_text(text)
 }
 
+/// A text so that it is one value of a query or a form, whatever it holds.
+pub fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    percent::encode_into(&mut encoded, text);
+    encoded
+}
+
 /// The ids of every operation of a schema, and `other`.
 pub fn operations(schema: Schema) -> &'static [&'static str] {
     operations::ids(schema)

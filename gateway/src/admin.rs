@@ -3,8 +3,9 @@
 //! It has a thread and a listener of its own: Pingora closes its listeners as soon as a drain begins, and then is
 //! when `/readyz` has to say so and `/livez` has to go on answering.
 //! It changes one thing only: kept answers can be taken out of the semantic caches.
-//! Nothing here shows a secret, a key or a prompt.
+//! Nothing here shows a secret, a key or a prompt. With `admin-token` only the probes are for everyone.
 
+mod access;
 mod live;
 mod page;
 mod purge;
@@ -125,16 +126,30 @@ impl HttpServerApp for Admin {
             return None;
         }
         session.set_keepalive(Some(KEEPALIVE_S));
-        let answer = match is_for_events(&session) {
-            true if self.live.serve(&mut session).await => return None,
-            true => too_many_pages(),
-            false => self.response(&session).await,
+        let answer = match self.refusal(&session) {
+            Some(refusal) => refusal,
+            None if !is_for_events(&session) => self.response(&session).await,
+            None if self.live.serve(&mut session).await => return None,
+            None => too_many_pages(),
         };
         send(session, answer).await
     }
 }
 
 impl Admin {
+    /// What is said to somebody who may not ask this.
+    fn refusal(&self, session: &ServerSession) -> Option<Response<Vec<u8>>> {
+        let head = session.req_header();
+        let token = self.state.plan.load().server.admin_token;
+        if !access::is_allowed(token.as_ref(), head.uri.path(), &head.headers) {
+            return Some(access::ask());
+        }
+        let is_forged = head.method == Method::POST && access::is_from_elsewhere(&head.headers);
+        let text = "a page of another site may not do this
+";
+        is_forged.then(|| answer(StatusCode::FORBIDDEN, TEXT, text.into()))
+    }
+
     async fn response(&self, session: &ServerSession) -> Response<Vec<u8>> {
         let head = session.req_header();
         if head.uri.path() == purge::PATH {

@@ -20,7 +20,7 @@ use filters::price::PriceList;
 
 use error::{Errors, Findings};
 use inputs::{Input, Noting};
-use plan::Plan;
+use plan::{Endpoint, Plan};
 use secret::{Environment, plain};
 
 /// A configuration's text and what to call it in messages.
@@ -118,6 +118,14 @@ fn load_from(source: &Source, environment: &dyn Environment) -> Result<Plan, Err
             list,
         }),
     }
+}
+
+/// A URL that is given by another than the configuration, taken apart: the same rules, and a query is allowed.
+///
+/// # Errors
+/// What is expected.
+pub fn site(url: &str) -> Result<(Endpoint, String), &'static str> {
+    load::endpoint::site(url)
 }
 
 /// Loads a price list, or says everything that is wrong with it.

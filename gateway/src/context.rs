@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use filters::refusal::Refusal;
 use filters::route::Shape;
+use filters::token::Claims;
 use filters::usage::Usage;
 
 use crate::clock::Moment;
@@ -43,6 +44,8 @@ pub struct Caller {
     pub shape: Shape,
     /// Whose key it was; `None` where the API needs none and none came.
     pub subscription: Option<Arc<Subscription>>,
+    /// What its token claims, where one was checked.
+    pub claims: Option<Arc<Claims>>,
     /// The subscription's place among its concurrent requests.
     pub slot: Option<Slot>,
     /// The caller's address, as far as proxies are trusted.

@@ -32,6 +32,7 @@ use crate::context::{Admitted, Arrival, CacheLookup, Caller, End, Record};
 use crate::passthrough::{self, Carried};
 use crate::protocol;
 use crate::reply::{self, Fields};
+use crate::stage::admit::token::{self, Token};
 use crate::stage::admit::{self, Head};
 use crate::stage::limit::{self, Asking, Denied, Hold};
 use crate::state::State;
@@ -98,7 +99,9 @@ impl Exchange<'_> {
             self.session.set_keepalive(None);
             return self.decline(refusal, None).await;
         }
-        let (caller, call) = match self.identify(&uri, &method) {
+        let token = self.token(&uri).map(str::to_owned);
+        let token = Token::checked(self.state, token.as_deref()).await;
+        let (caller, call) = match self.identify(&uri, &method, token) {
             Ok(identified) => identified,
             Err((refusal, caller)) => return self.decline(refusal, caller).await,
         };
@@ -148,10 +151,17 @@ impl Exchange<'_> {
         }
     }
 
+    /// The token that the caller shows, if it shows one.
+    fn token(&self, uri: &Uri) -> Option<&str> {
+        let headers = &self.session.req_header().headers;
+        token::shown(&self.arrival.plan, uri.path(), headers)
+    }
+
     fn identify<'u>(
         &self,
         uri: &'u Uri,
         method: &'u Method,
+        token: Token,
     ) -> Result<(Caller, Call<'u>), (Refusal, Option<Caller>)> {
         let request = self.session.req_header();
         let peer = self
@@ -164,7 +174,7 @@ impl Exchange<'_> {
             headers: &request.headers,
             peer: peer.map(|address| address.ip()),
         };
-        admit::identify(&self.arrival.plan, &self.state.slots, head)
+        admit::identify(&self.arrival.plan, &self.state.slots, head, token)
             .map_err(|denied| (denied.refusal, denied.caller))
     }
 

@@ -5,6 +5,7 @@
 //! `max-series`. Never decides what is counted; `stage::account` does.
 
 mod described;
+mod fetches;
 mod logs;
 
 use std::sync::Arc;
@@ -39,6 +40,8 @@ const CONFIG_RELOADS: &str = "tollgate_config_reloads_total";
 const CONFIG_INFO: &str = "tollgate_config_info";
 const CONFIG_LOADED: &str = "tollgate_config_loaded_timestamp_seconds";
 const CONFIG_SUCCESSFUL: &str = "tollgate_config_last_reload_successful";
+const TOKEN_FETCHES: &str = "tollgate_token_fetches_total";
+const KEYS_FETCHES: &str = "tollgate_jwks_fetches_total";
 const CACHE_LOOKUPS: &str = "tollgate_cache_lookups_total";
 const CACHE_ANSWER_DISTANCE: &str = "tollgate_cache_answer_distance";
 const CACHE_SAVED_TOKENS: &str = "tollgate_cache_saved_tokens_total";

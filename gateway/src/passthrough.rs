@@ -26,6 +26,7 @@ use crate::body;
 use crate::clock;
 use crate::config::plan::{Plan, Server};
 use crate::context::{Admitted, AttemptEnd, Caller, End, Record, Source};
+use crate::identity::NoToken;
 use crate::reply;
 use crate::stage::forward;
 use crate::stage::respond::{self, Failure};
@@ -46,6 +47,8 @@ pub struct Carried {
     call: Kept,
     course: Course<Arc<State>>,
     step: Step,
+    /// The token for this step's backend, if it takes one.
+    token: Option<HeaderValue>,
     /// How the attempts ended that came before this step's.
     attempts: Vec<AttemptEnd>,
     standing: Standing,
@@ -111,6 +114,7 @@ pub async fn prepare(
         admitted,
         course,
         step,
+        token: None,
         attempts: Vec::new(),
         standing: Standing::Asked,
         status: 0,
@@ -127,9 +131,15 @@ impl Carried {
     /// The peer that Pingora connects to.
     ///
     /// # Errors
-    /// When the backend's name has no address.
+    /// When the backend's name has no address, or there is no token to show to it.
     pub async fn peer(&mut self, state: &State) -> Result<Box<HttpPeer>> {
         let backend = self.step.backend.clone();
+        let token = state.identities.bearer(&backend).await;
+        self.token = token.map_err(|NoToken| {
+            let mut error = Error::explain(ErrorType::ConnectError, "no token for the backend");
+            error.set_retry(self.unproven());
+            error
+        })?;
         let peer = state.peers.peer(&backend, backend.timeouts.connect).await;
         let peer = peer.map_err(|mut error| {
             tracing::warn!(backend = %backend.name, error = %Fault(&error), "a carried call found no address");
@@ -173,7 +183,8 @@ impl Carried {
         head.set_raw_path(target.as_bytes())?;
         head.insert_header(header::HOST, self.step.backend.url.authority.as_str())?;
         let schema = forward::schema(&self.caller.api, &self.step.backend);
-        forward::credential(head, schema, &self.step.backend.auth)
+        forward::credential(head, schema, &self.step.backend.auth)?;
+        forward::bearer(head, self.token.as_ref())
     }
 
     /// Takes the answer in and leaves out what isn't for the caller.
@@ -239,6 +250,14 @@ impl Carried {
         let asked = matches!(self.standing, Standing::Asked);
         let callers = *error.esource() == ErrorSource::Downstream;
         self.call.is_upgrade && asked && !callers && self.failed(failure(error))
+    }
+
+    /// There is no token to show to this step's backend: whether another is asked.
+    fn unproven(&mut self) -> bool {
+        match self.ended(&Outcome::NoCredential, "no_credential") {
+            Next::Elsewhere(_) | Next::SameAgain(_) => true,
+            Next::PassOn | Next::Refuse | Next::GiveUp => false,
+        }
     }
 
     fn failed(&mut self, failure: Failure) -> bool {

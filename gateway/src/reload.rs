@@ -16,7 +16,10 @@ use crate::config::plan::Plan;
 use crate::config::secret::System;
 use crate::config::{self, Source};
 use crate::embed::local;
+use crate::identity;
+use crate::jwt;
 use crate::state::State;
+use crate::tls::Material;
 use crate::upstream::peers::Sites;
 use crate::watch::Watch;
 use crate::{traces, trips};
@@ -180,7 +183,9 @@ async fn has_engine(plan: &Plan) -> Result<(), String> {
 }
 
 fn take(state: &Arc<State>, plan: Plan, sites: Sites) -> Result<Vec<String>, String> {
+    let material = Material::of(&plan.server)?;
     state.limits.follow(&plan)?;
+    state.tls.take(material);
     let runtime = state.limits.runtime();
     state.caches.connect(&plan, runtime.as_ref())?;
     let former = state.plan.load_full();
@@ -197,6 +202,8 @@ fn take(state: &Arc<State>, plan: Plan, sites: Sites) -> Result<Vec<String>, Str
     state.peers.replace(sites);
     state.caches.follow(&former, &plan);
     state.logs.follow(&former, &plan);
+    identity::follow(state, &plan);
+    jwt::follow(state, &plan);
     tracing::info!(
         former = former.revision,
         revision = plan.revision,

@@ -72,9 +72,11 @@ pub fn of(refusal: &Refusal) -> Reply {
         Refusal::NoApi | Refusal::NoOperation | Refusal::UnknownModel { .. } => {
             plain(404, INVALID_REQUEST)
         }
-        Refusal::MissingKey | Refusal::InvalidKey | Refusal::SuspendedKey => {
-            plain(401, AUTHENTICATION)
-        }
+        Refusal::MissingKey
+        | Refusal::InvalidKey
+        | Refusal::SuspendedKey
+        | Refusal::MissingToken
+        | Refusal::InvalidToken { .. } => plain(401, AUTHENTICATION),
         Refusal::ModelNotAllowed { .. } => plain(403, PERMISSION),
         Refusal::InvalidBody { .. } | Refusal::BadRequest { .. } => plain(400, INVALID_REQUEST),
         Refusal::BodyTooLarge { .. } => plain(413, INVALID_REQUEST),
@@ -90,7 +92,7 @@ pub fn of(refusal: &Refusal) -> Reply {
         Refusal::BackendsThrottled { retry_after_ms } => wait(429, TOKENS, *retry_after_ms, false),
         Refusal::NoBackendAvailable { retry_after_ms } => wait(503, SERVER, *retry_after_ms, false),
         Refusal::BackendTimeout => plain(504, SERVER),
-        Refusal::Overloaded { retry_after_s } => {
+        Refusal::Overloaded { retry_after_s } | Refusal::IssuerUnavailable { retry_after_s } => {
             wait(503, SERVER, Some(retry_after_s.saturating_mul(1000)), false)
         }
         Refusal::PolicyFailed { .. } => plain(500, SERVER),
@@ -122,13 +124,16 @@ pub async fn refuse(
 ) -> pingora::Result<u16> {
     let reply = of(refusal);
     let body = json(refusal);
-    let mut head = ResponseHeader::build(reply.status, Some(6 + fields.others.len()))?;
+    let mut head = ResponseHeader::build(reply.status, Some(7 + fields.others.len()))?;
     for (name, value) in fields.others {
         head.insert_header(name, value)?;
     }
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
     head.insert_header("x-request-id", format!("{request_id:032x}"))?;
+    if let Some(challenge) = challenge(refusal) {
+        head.insert_header(header::WWW_AUTHENTICATE, challenge)?;
+    }
     if let Some(milliseconds) = reply.retry_after_ms {
         let name = fields.retry_after.unwrap_or(header::RETRY_AFTER);
         let precise = reply.precise && name == header::RETRY_AFTER;
@@ -147,6 +152,38 @@ pub async fn refuse(
     }
     read_out(session, LINGER_TIMEOUT).await;
     Ok(reply.status)
+}
+
+/// What a client of OAuth goes by (RFC 6750), where a token is what is wanted.
+fn challenge(refusal: &Refusal) -> Option<String> {
+    match refusal {
+        Refusal::MissingToken => Some("Bearer realm=\"tollgate\"".to_owned()),
+        Refusal::InvalidToken { problem } => Some(format!(
+            "Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"{}\"",
+            problem.message()
+        )),
+        Refusal::NoApi
+        | Refusal::NoOperation
+        | Refusal::MissingKey
+        | Refusal::InvalidKey
+        | Refusal::SuspendedKey
+        | Refusal::IssuerUnavailable { .. }
+        | Refusal::ModelNotAllowed { .. }
+        | Refusal::UnknownModel { .. }
+        | Refusal::InvalidBody { .. }
+        | Refusal::BodyTooLarge { .. }
+        | Refusal::BodyTooSlow
+        | Refusal::RateLimitExceeded { .. }
+        | Refusal::RequestExceedsLimit { .. }
+        | Refusal::BudgetSpent { .. }
+        | Refusal::QuotaExceeded { .. }
+        | Refusal::BackendsThrottled { .. }
+        | Refusal::NoBackendAvailable { .. }
+        | Refusal::BackendTimeout
+        | Refusal::Overloaded { .. }
+        | Refusal::BadRequest { .. }
+        | Refusal::PolicyFailed { .. } => None,
+    }
 }
 
 /// An answer that is none of a backend's and no refusal: one that was kept.

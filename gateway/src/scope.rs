@@ -3,6 +3,8 @@
 //! Borrows everything. Never evaluates anything.
 
 use filters::expression::{RequestScope, Scope, SubscriptionScope};
+use filters::token::Claims;
+use http::{HeaderMap, Method, Uri};
 use pingora::http::RequestHeader;
 
 use crate::config::plan::Gateway;
@@ -11,7 +13,8 @@ use crate::upstream::headers::{PublicHeaders, public_query};
 
 /// The parts of a head that hold no credential.
 pub struct Public<'a> {
-    head: &'a RequestHeader,
+    method: &'a str,
+    path: &'a str,
     headers: PublicHeaders<'a>,
     query: std::borrow::Cow<'a, str>,
 }
@@ -19,10 +22,16 @@ pub struct Public<'a> {
 impl<'a> Public<'a> {
     /// Of this head.
     pub fn of(head: &'a RequestHeader) -> Self {
+        Public::of_parts(&head.method, &head.uri, &head.headers)
+    }
+
+    /// Of a head that has these.
+    pub fn of_parts(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap) -> Self {
         Public {
-            head,
-            headers: PublicHeaders(&head.headers),
-            query: public_query(head.uri.query().unwrap_or("")),
+            method: method.as_str(),
+            path: uri.path(),
+            headers: PublicHeaders(headers),
+            query: public_query(uri.query().unwrap_or("")),
         }
     }
 }
@@ -51,8 +60,8 @@ pub fn scope<'a>(
     Scope {
         request: RequestScope {
             ip: caller.address,
-            method: public.head.method.as_str(),
-            path: public.head.uri.path(),
+            method: public.method,
+            path: public.path,
             headers: &public.headers,
             query: &public.query,
             model: asked.model,
@@ -68,7 +77,7 @@ pub fn scope<'a>(
         operation: caller.operation,
         gateway_id: &gateway.id,
         gateway_location: &gateway.location,
-        jwt: None,
+        jwt: caller.claims.as_deref().map(Claims::value),
         backend,
         status,
     }

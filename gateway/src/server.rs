@@ -22,8 +22,6 @@ use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 use pingora_proxy::http_proxy;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 
 use self::background::Background;
@@ -32,11 +30,12 @@ use self::sockets::{Accepting, Inherited, Sockets};
 
 use crate::admin;
 use crate::cache::shared::engine;
-use crate::config::plan::{self, Plan, ServerTls};
+use crate::config::plan::{self, Plan};
 use crate::listener::{self, Door};
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
 use crate::state::State;
+use crate::tls;
 
 /// How often Pingora's loop may try a carried call: a pool's attempts, and the addresses of each name. What ends it is the
 /// pool's own count.
@@ -74,7 +73,7 @@ pub enum Start {
 pub fn run(plan: Plan, start: Start) -> Result<(), StartError> {
     listener::raise_open_files();
     has_engine(&plan)?;
-    let tls = tls_listeners(plan.server.tls.as_ref())?;
+    let material = tls::Material::of(&plan.server).map_err(StartError)?;
     let (inherited, former) = inherited(&plan.server, start)?;
     let admin = &plan.server.admin;
     let sockets = Sockets::open(listeners(&plan.server), admin, inherited)?;
@@ -87,11 +86,16 @@ pub fn run(plan: Plan, start: Start) -> Result<(), StartError> {
         state.stop.keep(sockets.duplicates);
     }
 
+    state.tls.take(material);
+    let tls = state.tls.listeners(settings.tls.as_ref());
+    let tls = tls.map_err(StartError)?;
     let opening = watch::Sender::new(start == Start::Fresh);
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&settings));
     server.bootstrap();
     let options = ConnectorOptions::from_server_conf(&server.configuration);
     let connector = Arc::new(Connector::new(Some(options)));
+    state.identities.connect(connector.clone());
+    state.issuers.connect(connector.clone());
     let proxy = |options: HttpServerOptions| {
         let gateway = Gateway {
             state: state.clone(),
@@ -205,50 +209,4 @@ fn taken(address: &SocketAddr, error: &std::io::Error) -> StartError {
     StartError(format!(
         "can't listen on {address}: {error}; stop what uses it, or change [server] in the configuration"
     ))
-}
-
-fn tls_listeners(tls: Option<&ServerTls>) -> Result<Vec<(SocketAddr, TlsSettings)>, StartError> {
-    let listeners = tls
-        .into_iter()
-        .flat_map(|tls| tls.listen.iter().map(move |at| (at, tls)));
-    listeners
-        .map(|(address, tls)| Ok((*address, tls_settings(tls)?)))
-        .collect()
-}
-
-fn tls_settings(tls: &ServerTls) -> Result<TlsSettings, StartError> {
-    let chain = tls.certificate.display().to_string();
-    let key = tls.key.display().to_string();
-    let usable = CertificateDer::from_pem_file(&tls.certificate)
-        .map(|_| ())
-        .and_then(|()| PrivateKeyDer::from_pem_file(&tls.key).map(|_| ()));
-    usable.map_err(|error| StartError(format!("certificate {chain} with key {key}: {error}")))?;
-    let mut settings = TlsSettings::intermediate(&chain, &key)
-        .map_err(|error| StartError(format!("certificate {chain} with key {key}: {error}")))?;
-    settings.enable_h2();
-    if let Some(authority) = &tls.client_ca {
-        settings.set_client_cert_verifier(client_verifier(authority)?);
-    }
-    Ok(settings)
-}
-
-fn client_verifier(
-    authority: &std::path::Path,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, StartError> {
-    let shown = authority.display();
-    let wrong = |error: String| StartError(format!("client-ca {shown}: {error}"));
-    let mut roots = rustls::RootCertStore::empty();
-    let certificates =
-        CertificateDer::pem_file_iter(authority).map_err(|error| wrong(error.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| wrong(error.to_string()))?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map(|verifier| verifier as Arc<dyn rustls::server::danger::ClientCertVerifier>)
-        .map_err(|error| wrong(error.to_string()))
 }

@@ -18,6 +18,8 @@ use crate::embed::local::Models;
 use crate::embed::queue::Queues;
 use crate::health::Health;
 use crate::holders::Holders;
+use crate::identity::Identities;
+use crate::jwt::Issuers;
 use crate::limits::Limits;
 use crate::listener::Connections;
 use crate::live::Live;
@@ -25,6 +27,7 @@ use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::reload::Reloads;
 use crate::stop::Stop;
+use crate::tls::Tls;
 use crate::traces::Traces;
 use crate::trips::Trips;
 use crate::upstream::peers::Peers;
@@ -49,6 +52,10 @@ pub struct State {
     pub trips: Trips,
     /// Which backend holds what.
     pub holders: Holders,
+    /// Whose tokens callers may show.
+    pub issuers: Issuers,
+    /// Tokens of the gateway's own.
+    pub identities: Identities,
     /// Counters of token limits.
     pub limits: Limits,
     /// Answers of semantic caches.
@@ -57,6 +64,8 @@ pub struct State {
     pub embedding_queues: Queues,
     /// Embedding models in this process.
     pub models: Models,
+    /// What handshakes with callers are made with.
+    pub tls: Tls,
     /// Where usage is written down, if it is.
     pub usage_log: Option<UsageLog>,
     /// Lines a request, and what was said, if they are asked for.
@@ -111,6 +120,9 @@ impl State {
             trips: Trips::default(),
             holders: Holders::default(),
             traces: Traces::default(),
+            identities: Identities::default(),
+            issuers: Issuers::default(),
+            tls: Tls::default(),
             usage_log,
             metrics,
             live: Live::default(),

@@ -1,6 +1,8 @@
-//! The gateway's side towards backends: their addresses and connection settings, and header hygiene.
+//! The gateway's side towards backends: their addresses and connection settings, and header hygiene; and calls of the
+//! gateway's own.
 
 pub mod addresses;
+pub mod call;
 pub mod fault;
 pub mod headers;
 pub mod peers;

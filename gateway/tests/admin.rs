@@ -8,8 +8,11 @@ mod support;
 use std::io::{BufReader, Write};
 
 use load_tests::simulator::{Behaviour, Handle, Simulator};
+use support::backend::Backend;
+use support::command;
 use support::gateway::Gateway;
 use support::http::{self, Answer};
+use support::plain;
 
 const KEY: &str = "key-of-team-a";
 
@@ -47,6 +50,91 @@ async fn the_admin_listener_says_where_to_look_and_changes_nothing() {
             "{path}"
         );
     }
+}
+
+#[test]
+fn with_a_token_only_the_probes_are_for_everyone() {
+    let backend = Backend::fixed(200, &[], "{}");
+    let config = |token: &str| {
+        let server = format!("admin-token = {token}\n");
+        plain::config(&server, &plain::openai(&backend.url))
+    };
+    let variables = [("ADMIN_TOKEN", "planted-admin-token")];
+    let gateway = Gateway::start_with(&config("{ env = \"ADMIN_TOKEN\" }"), &variables);
+    let ask = |method: &str, path: &str, fields: &[(&str, &str)]| {
+        let url = format!("{}{path}", gateway.admin_url);
+        http::request(method, &url, fields, b"").unwrap()
+    };
+    let bearer = [("authorization", "Bearer planted-admin-token")];
+    // The name is the browser's affair: `operator:planted-admin-token`.
+    let basic = [(
+        "authorization",
+        "Basic b3BlcmF0b3I6cGxhbnRlZC1hZG1pbi10b2tlbg==",
+    )];
+    let wrong = [("authorization", "Bearer planted-admin-tokem")];
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(ask("GET", path, &[]).status, 200, "{path}");
+    }
+    for path in ["/metrics", "/status", "/", "/nowhere"] {
+        for fields in [&[][..], &wrong] {
+            let refused = ask("GET", path, fields);
+            assert_eq!(refused.status, 401, "{path}");
+            let challenge = refused.header("www-authenticate").unwrap();
+            assert!(challenge.starts_with("Basic realm="), "{challenge}");
+        }
+        assert_ne!(ask("GET", path, &bearer).status, 401, "{path}");
+        assert_ne!(ask("GET", path, &basic).status, 401, "{path}");
+    }
+    let purge = "/cache/purge?subscription=team-a";
+    assert_eq!(ask("POST", purge, &[]).status, 401);
+    assert_eq!(ask("POST", purge, &basic).status, 200);
+    let elsewhere = [basic[0], ("origin", "https://evil.example")];
+    assert_eq!(ask("POST", purge, &elsewhere).status, 403);
+    for path in ["/metrics", "/status", "/"] {
+        assert!(!ask("GET", path, &bearer).text().contains("planted"));
+    }
+    // Rotated by a reload.
+    gateway.rewrite(&config("\"planted-second-token\""));
+    gateway.signal("HUP");
+    let second = [("authorization", "Bearer planted-second-token")];
+    support::wait_until("the second token is taken", || {
+        (ask("GET", "/status", &second).status == 200).then_some(())
+    });
+    assert_eq!(ask("GET", "/status", &bearer).status, 401);
+    assert!(!gateway.log().contains("planted"), "{}", gateway.log());
+}
+
+#[test]
+fn a_page_of_another_site_can_change_nothing() {
+    let backend = Backend::fixed(200, &[], "{}");
+    let gateway = Gateway::start(&plain::config("", &plain::openai(&backend.url)));
+    let url = format!("{}/cache/purge?subscription=team-a", gateway.admin_url);
+    let own = gateway.admin_url.clone();
+    for (origin, status) in [
+        ("https://evil.example", 403),
+        ("null", 403),
+        (own.as_str(), 200),
+    ] {
+        let answer = http::request("POST", &url, &[("origin", origin)], b"").unwrap();
+        assert_eq!(answer.status, status, "{origin}");
+    }
+}
+
+#[test]
+fn check_warns_of_an_admin_listener_that_others_reach_and_that_asks_for_nothing() {
+    let warned = |server: &str| {
+        let text = plain::config("", &plain::openai("http://127.0.0.1:1"));
+        let text = text.replace("admin = \"@ADMIN@\"", server);
+        let text = text.replace("@LISTEN@", "127.0.0.1:1");
+        let checked = command::run(&["check", "--config", "-"], &text);
+        assert_eq!(checked.status, Some(0), "{}", checked.stderr);
+        let told = format!("{}{}", checked.stdout, checked.stderr);
+        told.contains("the admin listener can be reached from other hosts")
+    };
+    assert!(warned("admin = \"0.0.0.0:9090\""));
+    assert!(!warned("admin = \"127.0.0.1:9090\""));
+    assert!(!warned("admin = \"[::1]:9090\""));
+    assert!(!warned("admin = \"0.0.0.0:9090\"\nadmin-token = \"t\""));
 }
 
 #[tokio::test(flavor = "multi_thread")]

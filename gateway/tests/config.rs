@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use gateway::command::check::{Asks, Outcome, check_source};
@@ -19,6 +20,12 @@ struct Examples;
 
 impl Environment for Examples {
     fn variable(&self, name: &str) -> Option<String> {
+        // Those that say which service vouches for the gateway: on a virtual machine none is set.
+        let vouches = ["AZURE_", "IDENTITY_"];
+        let vouches = vouches.iter().any(|prefix| name.starts_with(prefix));
+        if vouches && !name.starts_with("AZURE_OPENAI_") {
+            return None;
+        }
         Some(match name {
             "REDIS_URL" => format!("rediss://tollgate:{PLANTED}-password@redis.example:6380"),
             _ => format!("{PLANTED}-{name}"),
@@ -26,9 +33,9 @@ impl Environment for Examples {
     }
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
         let text = match Path::new(path).extension().and_then(|end| end.to_str()) {
-            Some("crt") => "-----BEGIN CERTIFICATE-----\n".to_owned(),
+            Some("crt") => certificate().0.clone(),
             Some("toml") => include_str!("../../conf/prices.example.toml").to_owned(),
-            Some("key") => "-----BEGIN PRIVATE KEY-----\n".to_owned(),
+            Some("key") => certificate().1.clone(),
             Some(_) | None => format!("{PLANTED}-{}\n", path.replace('/', "-")),
         };
         Ok(text.into_bytes())
@@ -42,6 +49,15 @@ impl Environment for Examples {
     fn now(&self) -> u64 {
         1_700_000_000
     }
+}
+
+/// A certificate and its key, PEM.
+fn certificate() -> &'static (String, String) {
+    static MADE: OnceLock<(String, String)> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    })
 }
 
 /// The world that `conf/errors` is written for.
@@ -263,7 +279,7 @@ fn the_whole_schema_loads_and_what_is_not_there_yet_is_named() {
         .iter()
         .map(|pending| pending.what.as_str())
         .collect();
-    let expected = ["backends.identified.auth.managed-identity", "[jwt]"];
+    let expected: [&str; 0] = [];
     assert_eq!(features, expected);
 }
 

@@ -51,6 +51,41 @@ async fn a_suspended_subscription_is_refused_from_the_reload_on() {
     assert_eq!(status_of_a_call(&gateway), 401);
 }
 
+/// Callers go over one by one while both keys are good; only then the first goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_rotated_by_overlap() {
+    let simulator = Simulator::start_default().await.unwrap();
+    let keys = |keys: &str| {
+        let text = config(&simulator, "active");
+        text.replace("[\"first-key-of-the-test\"]", keys)
+    };
+    let first = "\"first-key-of-the-test\"";
+    // The second as `tollgate key new` prints it: `second-key-of-the-test` stands nowhere.
+    let digest = filters::auth::Digest::of_key("second-key-of-the-test").to_hex();
+    let second = format!("{{ sha256 = \"{digest}\" }}");
+    let gateway = Gateway::start(&keys(&format!("[{first}]")));
+    let statuses = || {
+        let url = format!("{}/v1/chat/completions", gateway.url);
+        ["first-key-of-the-test", "second-key-of-the-test"]
+            .map(|key| http::post(&url, &[("api-key", key)], CALL).status)
+    };
+    assert_eq!(statuses(), [200, 401]);
+    let steps = [
+        (format!("[{first}, {second}]"), [200, 200]),
+        (format!("[{second}]"), [401, 200]),
+        ("[]".to_owned(), [401, 401]),
+    ];
+    for (count, (written, expected)) in steps.into_iter().enumerate() {
+        gateway.rewrite(&keys(&written));
+        gateway.signal("HUP");
+        let labels = [("result", "ok")];
+        let count = count as f64 + 1.0;
+        gateway.wait_for_metric("tollgate_config_reloads_total", &labels, count);
+        assert_eq!(statuses(), expected, "{written}");
+    }
+    assert!(!gateway.log().contains("key-of-the-test"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_file_changes_nothing_and_is_told() {
     let simulator = Simulator::start_default().await.unwrap();

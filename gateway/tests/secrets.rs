@@ -12,6 +12,8 @@ use std::io::{Read, Write};
 use support::backend::{After, Backend, Received};
 use support::gateway::{Gateway, free_address};
 use support::http::{self, Answer};
+use support::issuer::Issuer;
+use support::token_service::{Mode, TOKEN, TokenService};
 
 const CALLER_KEY: &str = "planted-caller-key";
 const WRONG_KEY: &str = "planted-wrong-key";
@@ -21,13 +23,19 @@ const ONE_KEY: &str = "planted-one-backend-key";
 const OTHER_KEY: &str = "planted-other-backend-bearer";
 const PROMPT: &str = "planted-prompt-sk-123456";
 const COMPLETION: &str = "planted-completion";
+const ADMIN_TOKEN: &str = "planted-admin-token";
 const PLANTED: &str = "planted";
 
 struct World {
     gateway: Gateway,
     one: Backend,
     other: Backend,
+    third: Backend,
+    issuer: Issuer,
+    tokens: TokenService,
     elsewhere: Backend,
+    /// What callers showed as tokens.
+    bearing: Vec<String>,
     /// Everything that callers were sent.
     told: Vec<Answer>,
 }
@@ -56,19 +64,41 @@ fn searched(level: &str) {
     world.failures();
     world.malformed();
     world.upgrade();
+    world.tokens();
     world.settled();
     let log = world.gateway.log();
     absent("the log", &log);
     for path in ["/metrics", "/status", "/", "/readyz", "/nowhere"] {
-        let page = http::get(&format!("{}{path}", world.gateway.admin_url));
-        absent(path, &format!("{:?}{}", page.headers, page.text()));
+        let url = format!("{}{path}", world.gateway.admin_url);
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        for headers in [&[][..], &[("authorization", bearer.as_str())]] {
+            let page = http::request("GET", &url, headers, b"").unwrap();
+            absent(path, &format!("{:?}{}", page.headers, page.text()));
+        }
+    }
+    // A token is its parts, of which neither the claims nor the signature may be anywhere.
+    for token in &world.bearing {
+        for part in token.split('.').filter(|part| part.len() > 20).skip(1) {
+            assert!(!log.contains(part), "a part of a token is in the log");
+            for backend in [&world.one, &world.other, &world.third] {
+                let received = backend.received();
+                let received = received.iter().map(shown).collect::<String>();
+                assert!(!received.contains(part), "a part of a token went upstream");
+            }
+        }
     }
     for answer in &world.told {
         let text = format!("{:?}{}", answer.headers, answer.text());
         // What the backend said is the caller's.
         absent("an answer", &text.replace(COMPLETION, ""));
     }
-    for (backend, own) in [(&world.one, ONE_KEY), (&world.other, OTHER_KEY)] {
+    let bearer = format!("{TOKEN}1");
+    let backends = [
+        (&world.one, ONE_KEY),
+        (&world.other, OTHER_KEY),
+        (&world.third, bearer.as_str()),
+    ];
+    for (backend, own) in backends {
         for received in backend.received() {
             let text = shown(&received).replace(own, "").replace(PROMPT, "");
             absent("a backend", &text);
@@ -105,22 +135,39 @@ impl World {
         let location = format!("{}/v1/chat/completions", elsewhere.url);
         let one = Backend::start(move |request, stream| answer(request, stream, &location));
         let other = Backend::start(|request, stream| answer(request, stream, ""));
+        let third = Backend::start(|request, stream| answer(request, stream, ""));
+        let issuer = Issuer::start();
+        let tokens = TokenService::start(Mode::Well(3600));
         let config = CONFIG
             .replace("@ONE@", &one.url)
             .replace("@OTHER@", &other.url)
+            .replace("@THIRD@", &third.url)
+            .replace("@ISSUER@", &issuer.url)
             .replace("@NOBODY@", &format!("http://{}", free_address()));
+        // Nobody listens there: what the client of Redis says of that holds no password.
+        let redis = format!("redis://planted-user:planted-password@{}", free_address());
         let environment = [
             ("PLANTED_ONE", ONE_KEY),
             ("PLANTED_OTHER", OTHER_KEY),
             ("PLANTED_CALLER", CALLER_KEY),
             ("PLANTED_QUERY", QUERY_KEY),
+            ("PLANTED_ADMIN", ADMIN_TOKEN),
+            ("PLANTED_REDIS", &redis),
+            ("AZURE_AUTHORITY_HOST", &tokens.url),
+            ("AZURE_TENANT_ID", "tenant-1"),
+            ("AZURE_CLIENT_ID", "client-1"),
+            ("AZURE_CLIENT_SECRET", "planted-client-secret"),
             ("TOLLGATE_LOG", level),
         ];
         World {
             gateway: Gateway::start_with(&config, &environment),
             one,
             other,
+            third,
+            issuer,
+            tokens,
             elsewhere,
+            bearing: Vec::new(),
             told: Vec::new(),
         }
     }
@@ -164,6 +211,36 @@ impl World {
                 assert_eq!(self.post(&path, &several, &body).status, 200);
             }
         }
+    }
+
+    /// Tokens of callers, good and bad, and one of the gateway's own; its service and the issuer fail after that.
+    fn tokens(&mut self) {
+        let path = "/v1/chat/completions";
+        let claims = serde_json::json!({ "appid": "caller", "note": "planted-claim" });
+        let good = format!("Bearer {}", self.issuer.token(claims.clone()));
+        let body = chat("third", false);
+        assert_eq!(
+            self.post(path, &[("authorization", &good)], &body).status,
+            200
+        );
+        let bearing: Vec<String> = [good.clone()]
+            .into_iter()
+            .chain(["none", "secret", "changed", "stranger"].map(|how| self.issuer.forged(how)))
+            .collect();
+        for token in &bearing[1..] {
+            let bearer = format!("Bearer {token}");
+            let answer = self.post(path, &[("authorization", &bearer)], &body);
+            assert_eq!(answer.status, 401);
+        }
+        self.issuer.down();
+        self.tokens.set(Mode::Failing(
+            400,
+            r#"{"error":"planted-error","error_description":"planted-description"}"#,
+        ));
+        let headers = [("authorization", good.as_str()), ("x-wanted", "401")];
+        assert_eq!(self.post(path, &headers, &body).status, 401);
+        self.tokens.wait_for(2);
+        self.bearing = bearing;
     }
 
     fn refusals(&mut self) {
@@ -293,7 +370,10 @@ impl World {
     /// Waits until every request is accounted, so that every line is written.
     fn settled(&self) {
         support::wait_until("nothing is in flight", || {
-            let status = http::get(&format!("{}/status", self.gateway.admin_url)).json();
+            let url = format!("{}/status", self.gateway.admin_url);
+            let bearer = format!("Bearer {ADMIN_TOKEN}");
+            let headers = [("authorization", bearer.as_str())];
+            let status = http::request("GET", &url, &headers, b"").unwrap().json();
             (status["in_flight"] == 0).then_some(())
         });
     }
@@ -365,16 +445,32 @@ listen = "@LISTEN@"
 admin = "@ADMIN@"
 threads = 1
 max-request-body = "64KiB"
+admin-token = { env = "PLANTED_ADMIN" }
+
+[jwt]
+issuer = "@ISSUER@"
+audience = "api://tollgate"
+subscription = 'jwt.appid'
+
+[redis]
+url = { env = "PLANTED_REDIS" }
+timeout = "5ms"
+
+[[token-limit]]
+name = "ample"
+counter-key = 'subscription.id'
+tokens-per-minute = 1000000000
 
 [apis.openai]
 path = "/v1"
 schema = "openai"
-models = { one = "one", other = "other", nobody = "nobody" }
+models = { one = "one", other = "other", third = "third", nobody = "nobody" }
 default-pool = "one"
 
 [pools]
 one = { members = [{ backend = "one" }] }
 other = { members = [{ backend = "other" }] }
+third = { members = [{ backend = "third" }] }
 nobody = { members = [{ backend = "nobody" }] }
 
 [backends.one]
@@ -385,6 +481,10 @@ auth = { api-key = { env = "PLANTED_ONE" } }
 [backends.other]
 url = "@OTHER@"
 auth = { bearer = { env = "PLANTED_OTHER" } }
+
+[backends.third]
+url = "@THIRD@"
+auth = { managed-identity = { resource = "https://cognitiveservices.azure.com" } }
 
 [backends.nobody]
 url = "@NOBODY@"

@@ -6,7 +6,7 @@
 mod support;
 
 use support::backend::Backend;
-use support::certificates::Authority;
+use support::certificates::{Authority, Identity};
 use support::curl;
 use support::gateway::{Gateway, free_address};
 use support::http;
@@ -133,38 +133,98 @@ fn a_sessions_cookie_is_for_tls_only_where_it_came_by_tls() {
     assert!(!is_for_tls_only(&http::get(&url)));
 }
 
+#[test]
+fn a_reload_takes_another_certificate_and_other_authorities_for_callers() {
+    let (former, next, callers) = (
+        Authority::new("former"),
+        Authority::new("next"),
+        Authority::new("callers"),
+    );
+    let served = Served::start(&former, "");
+    let url = format!("https://{}/v1/models?api-key={KEY}", served.addresses[0]);
+    let (by_former, by_next) = (path(&former), path(&next));
+    let reload = |result: &str, count: f64| {
+        served.gateway.signal("HUP");
+        let labels = [("result", result)];
+        let name = "tollgate_config_reloads_total";
+        served.gateway.wait_for_metric(name, &labels, count);
+    };
+    curl::curl(&["--cacert", &by_former, &url]);
+    let other = next.issue(&["localhost"]);
+    std::fs::copy(&other.certificate, &served.identity.certificate).unwrap();
+    // A certificate without its key is found before anything is taken.
+    reload("failed", 1.0);
+    assert!(
+        served
+            .gateway
+            .log()
+            .contains("the key isn't the certificate's")
+    );
+    curl::curl(&["--cacert", &by_former, &url]);
+    std::fs::copy(&other.key, &served.identity.key).unwrap();
+    reload("ok", 1.0);
+    for tls in ["1.2", "1.3"] {
+        curl::curl(&["--tls-max", tls, "--cacert", &by_next, &url]);
+        curl::curl_fails(&["--tls-max", tls, "--cacert", &by_former, &url]);
+    }
+    let friend = callers.issue(&["friend.example"]);
+    let client_ca = format!("client-ca = {:?}", callers.certificate);
+    served.gateway.rewrite(&served.config(&client_ca));
+    reload("ok", 2.0);
+    curl::curl_fails(&["--cacert", &by_next, &url]);
+    let shown = [friend.certificate, friend.key].map(|file| file.display().to_string());
+    let with = ["--cert", &shown[0], "--key", &shown[1]];
+    curl::curl(&[&with[..], &["--cacert", &by_next, &url]].concat());
+    served.gateway.rewrite(&served.config(""));
+    reload("ok", 3.0);
+    curl::curl(&["--cacert", &by_next, &url]);
+    assert!(!served.gateway.log().contains("only a restart takes it"));
+}
+
 /// A gateway with two addresses for TLS, and its backend.
 struct Served {
     gateway: Gateway,
     backend: Backend,
     addresses: [String; 2],
+    identity: Identity,
 }
 
 impl Served {
     fn start(authority: &Authority, more: &str) -> Served {
         let identity = authority.issue(&["localhost"]);
         let listen = [free_address(), free_address()];
-        let server = format!(
-            "[server.tls]\nlisten = {listen:?}\ncertificate = {:?}\nkey = {:?}\n{more}\n",
-            identity.certificate, identity.key
-        );
         let backend = Backend::fixed(200, &[("content-type", "application/json")], "{}");
+        let config = config(&listen, &identity, &backend, more);
         Served {
-            gateway: Gateway::start(
-                &plain::config(&server, &plain::openai(&backend.url)).replace(
-                    "[pools.all]",
-                    "[pools.all]\nsession-affinity = { cookie = \"SessionId\" }",
-                ),
-            ),
+            gateway: Gateway::start(&config),
             backend,
             addresses: listen.map(|address| address.replace("127.0.0.1", "localhost")),
+            identity,
         }
+    }
+
+    /// The configuration that it was started with, but for `more`.
+    fn config(&self, more: &str) -> String {
+        let listen = self.addresses.clone();
+        let listen = listen.map(|address| address.replace("localhost", "127.0.0.1"));
+        config(&listen, &self.identity, &self.backend, more)
     }
 
     fn curl(&self, address: &str, options: &[&str]) -> curl::Seen {
         let url = format!("https://{address}/v1/models?api-key={KEY}");
         curl::curl(&[options, &[&url]].concat())
     }
+}
+
+fn config(listen: &[String; 2], identity: &Identity, backend: &Backend, more: &str) -> String {
+    let server = format!(
+        "[server.tls]\nlisten = {listen:?}\ncertificate = {:?}\nkey = {:?}\n{more}\n",
+        identity.certificate, identity.key
+    );
+    plain::config(&server, &plain::openai(&backend.url)).replace(
+        "[pools.all]",
+        "[pools.all]\nsession-affinity = { cookie = \"SessionId\" }",
+    )
 }
 
 fn path(authority: &Authority) -> String {

@@ -178,9 +178,11 @@ impl Rule {
             Outcome::EmptyStream => self.verdict(&Outcome::Failed(FailureReason::Reset)),
             Outcome::Answered { .. } | Outcome::ErrorEvent { .. } => Verdict::Good,
             Outcome::CredentialRefused => Verdict::Refused,
-            Outcome::Failed(_) | Outcome::Stale | Outcome::CallersFault | Outcome::NoVerdict => {
-                Verdict::None
-            }
+            Outcome::Failed(_)
+            | Outcome::Stale
+            | Outcome::CallersFault
+            | Outcome::NoCredential
+            | Outcome::NoVerdict => Verdict::None,
         }
     }
 }

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::config::plan::{Backend, Plan, Pool, SubscriptionState, TokenLimit};
+use crate::identity::{Shown, Told};
+use crate::jwt;
 use crate::state::State;
 
 /// The document.
@@ -60,6 +62,8 @@ pub(super) fn common(state: &State, plan: &Plan) -> Value {
             "schema": api.schema.as_str(),
         })).collect::<Vec<_>>(),
         "backends": plan.backends.iter().map(|backend| of_backend(state, backend)).collect::<Vec<_>>(),
+        "identities": state.identities.shown(&plan).into_iter().map(of_identity).collect::<Vec<_>>(),
+        "jwt": state.issuers.shown().map(of_issuer),
         "pools": plan.pools.iter().map(|pool| of_pool(pool)).collect::<Vec<_>>(),
         "redis": of_redis(state),
     })
@@ -109,6 +113,30 @@ fn of_backend(state: &State, backend: &Backend) -> Value {
         shown["unavailable"] = json!({ "reason": "quota", "until": unix_seconds_at(until, now) });
     }
     shown
+}
+
+/// Never the token, nor what is shown to get it.
+fn of_identity(shown: Shown) -> Value {
+    json!({
+        "source": shown.identity.source.label(),
+        "client_id": shown.identity.source.client_id(),
+        "resource": shown.identity.resource,
+        "expires_at": shown.expires_at.map(|at| at.as_seconds()),
+        "failure": shown.failure.map(of_failure),
+    })
+}
+
+fn of_issuer(shown: jwt::Shown) -> Value {
+    json!({
+        "issuer": shown.issuer,
+        "keys": shown.keys,
+        "fetched_at": shown.fetched_at.map(|at| at.as_seconds()),
+        "failure": shown.failure.map(of_failure),
+    })
+}
+
+fn of_failure(told: Told) -> Value {
+    json!({ "at": told.at.as_seconds(), "why": told.why })
 }
 
 /// Rounded up, so that it isn't told too early.

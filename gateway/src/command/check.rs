@@ -144,7 +144,7 @@ fn listeners(server: &Server, out: &mut dyn Write) -> io::Result<()> {
     );
     lines.extend(server.h2c.iter().map(|address| format!("h2c    {address}")));
     if let Some(tls) = &server.tls {
-        let callers = if tls.client_ca.is_some() {
+        let callers = if tls.client_ca_pem.is_some() {
             ", callers must show a certificate"
         } else {
             ""

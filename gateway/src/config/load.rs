@@ -11,8 +11,10 @@ mod backend;
 mod breaker;
 mod budget;
 mod cache;
-mod endpoint;
+pub(super) mod endpoint;
 mod expression;
+mod identity;
+mod jwt;
 mod limit;
 mod names;
 mod operations;
@@ -66,6 +68,7 @@ pub(super) fn plan(
     let digests: Vec<Digest> = subscriptions.keys.iter().map(|key| key.digest).collect();
     let pools = pool::pools(&loader, &backends, &digests);
     let apis = api::apis(&loader, &pools);
+    let jwt = jwt::jwt(&loader, &subscriptions.list);
     let redis = records::redis(&loader);
     let mut token_limits = limit::token_limits(&loader);
     token_limits.extend(budget::budgets(&loader));
@@ -76,7 +79,6 @@ pub(super) fn plan(
     let message_log = records::message_log(&loader);
     let otlp = records::otlp(&loader);
     let prices = records::prices(&loader);
-    records::check_pending(&loader);
     names::warn_of_unused(&loader);
     let (keys, paths) = indices(&loader, &subscriptions.keys, &apis)?;
     Some(Plan {
@@ -99,6 +101,7 @@ pub(super) fn plan(
         products,
         backends,
         pools,
+        jwt,
         redis,
         token_limits,
         token_metrics,

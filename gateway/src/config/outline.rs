@@ -145,7 +145,14 @@ fn is_fixed(key: &str) -> bool {
 /// Sections that a running process doesn't take again.
 const FIXED_SECTIONS: [&str; 1] = ["usage-log"];
 /// Keys of `[server]` likewise, each with those below it.
-const FIXED_KEYS: [&str; 6] = ["listen", "h2c", "tls", "admin", "threads", "upgrade-socket"];
+const FIXED_KEYS: [&str; 6] = [
+    "listen",
+    "h2c",
+    "tls.listen",
+    "admin",
+    "threads",
+    "upgrade-socket",
+];
 
 /// The `name` of an array's table.
 fn named<'v>(value: &'v DeValue<'_>) -> Option<&'v str> {

@@ -5,8 +5,11 @@
 //! state (counters, connections): live state is kept by name in `state`.
 
 pub mod cache;
+pub mod identity;
+pub mod jwt;
 mod limit;
 mod records;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use filters::auth::Keys;
+use filters::auth::{Digest, Keys};
 use filters::balance::affinity::Cookies;
 use filters::dimensions::Dimension;
 use filters::pattern::Pattern;
@@ -63,6 +66,8 @@ pub struct Plan {
     pub backends: Vec<Arc<Backend>>,
     /// The pools, in file order.
     pub pools: Vec<Arc<Pool>>,
+    /// Whose tokens are taken; `None`: keys only.
+    pub jwt: Option<Arc<jwt::Jwt>>,
     /// Where counters are shared; `None`: they live in this process.
     pub redis: Option<Redis>,
     /// The token limits in file order, then the budgets.
@@ -120,9 +125,11 @@ pub struct Server {
     /// HTTP/2 with prior knowledge, for inside a mesh.
     pub h2c: Option<SocketAddr>,
     /// The TLS listener.
-    pub tls: Option<ServerTls>,
+    pub tls: Option<tls::ServerTls>,
     /// `/livez`, `/readyz`, `/metrics`, `/status`.
     pub admin: SocketAddr,
+    /// What is asked for there, but for the probes; `None`: nothing.
+    pub admin_token: Option<Digest>,
     /// Worker threads.
     pub threads: usize,
     /// A larger request body is refused with 413. Bytes.
@@ -150,19 +157,6 @@ pub struct Network {
     pub address: std::net::IpAddr,
     /// How many leading bits count.
     pub prefix_bits: u8,
-}
-
-/// `[server.tls]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerTls {
-    /// Where TLS is listened for.
-    pub listen: Vec<SocketAddr>,
-    /// PEM chain.
-    pub certificate: PathBuf,
-    /// PEM key.
-    pub key: PathBuf,
-    /// Callers must show a certificate of this authority.
-    pub client_ca: Option<PathBuf>,
 }
 
 /// `[server.limits]`
@@ -320,6 +314,8 @@ pub enum Auth {
     ApiKey(Secret),
     /// `Authorization: Bearer TOKEN`.
     Bearer(Secret),
+    /// The same, with a token that is fetched.
+    ManagedIdentity(Arc<identity::Identity>),
 }
 
 /// `timeouts` of a backend.

@@ -54,6 +54,7 @@ enum Tried {
 /// Why no answer's head came.
 enum Unreached {
     Failed(Failure),
+    NoToken,
     Gone,
     Stopped,
 }
@@ -136,6 +137,9 @@ impl<'a, 'u> Attempts<'a, 'u> {
             let status = answer.status.as_u16();
             tracing::error!(backend = %backend.name, status, "the backend refused our credential");
         }
+        if respond::doubts_token(answer.status) {
+            self.exchange.state.identities.refused(backend);
+        }
         if respond::is_success(answer.status.as_u16()) {
             let passing = Passing {
                 reached,
@@ -176,6 +180,10 @@ impl<'a, 'u> Attempts<'a, 'u> {
                 self.ended(&step.backend, "client_gone");
                 course.ended(step, &Outcome::NoVerdict, Caller::Gone, now);
                 Tried::Gone
+            }
+            Unreached::NoToken => {
+                self.ended(&step.backend, "no_credential");
+                Tried::Failed(course.ended(step, &Outcome::NoCredential, Caller::Waits, now))
             }
             Unreached::Stopped => {
                 self.ended(&step.backend, verdict::STOPPED);

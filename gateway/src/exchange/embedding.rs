@@ -189,11 +189,21 @@ async fn ask(
     texts: &[&str],
 ) -> Result<Answer, Failure> {
     let model = crate::config::plan::cache::embeddings_model(backend);
-    let (head, outgoing) =
+    // Not the backend's doing: its breaker isn't told.
+    let Ok(token) = state.identities.bearer(backend).await else {
+        return Ok(Answer {
+            verdict: Outcome::NoCredential,
+            outcome: "no_credential",
+            embeddings: None,
+        });
+    };
+    let (mut head, outgoing) =
         forward::embeddings(backend, schema, (model, texts)).map_err(|error| {
             tracing::error!(error = %Fault(&error), "an embeddings call couldn't be made");
             Failure::Connect
         })?;
+    // A name and a value that are ready can't be refused.
+    let _ = forward::bearer(&mut head, token.as_ref());
     let mut reached = reach(state, connector, backend, (head, &outgoing)).await?;
     let answer = reached.upstream.response_header().ok_or(Failure::Reset)?;
     let status = answer.status;
@@ -203,6 +213,9 @@ async fn ask(
     if verdict == Outcome::CredentialRefused {
         let status = status.as_u16();
         tracing::error!(backend = %backend.name, status, "the backend refused our credential");
+    }
+    if respond::doubts_token(status) {
+        state.identities.refused(backend);
     }
     let embeddings = match respond::is_success(status.as_u16()) {
         true => {

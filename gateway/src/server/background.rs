@@ -16,6 +16,8 @@ use tokio::sync::watch;
 
 use super::{handover, systemd};
 use crate::clock;
+use crate::identity;
+use crate::jwt;
 use crate::reload;
 use crate::state::State;
 use crate::upstream::addresses::RESOLVE_INTERVAL;
@@ -28,6 +30,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// A start waits this long for the trips that other replicas have told.
 const TRIPS_WAIT: Duration = Duration::from_secs(1);
+/// A start waits this long for the gateway's own tokens, and for the keys of callers'. Requests wait for what is slower.
+const TOKENS_WAIT: Duration = Duration::from_secs(1);
 /// A start waits this long for the answers that replicas share.
 const CACHE_WAIT: Duration = Duration::from_secs(1);
 
@@ -53,6 +57,8 @@ impl BackgroundService for Background {
             return;
         };
         let loading = tokio::task::spawn_blocking(filters::tokens::load);
+        identity::follow(state, &state.plan.load_full());
+        jwt::follow(state, &state.plan.load_full());
         state.peers.resolve().await;
         if loading.await.is_err() {
             tracing::error!("the token encodings couldn't be loaded");
@@ -67,6 +73,8 @@ impl BackgroundService for Background {
             );
         }
         trips::wait_until_read(state, TRIPS_WAIT).await;
+        state.identities.wait_until_asked(TOKENS_WAIT).await;
+        state.issuers.wait_until_asked(TOKENS_WAIT).await;
         self.ready().await;
         let mut resolve = tokio::time::interval(RESOLVE_INTERVAL);
         let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);

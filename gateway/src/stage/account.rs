@@ -128,6 +128,7 @@ pub fn embedded(state: &State, arrival: &Arrival, head: &RequestHeader, spent: S
             state: SubscriptionState::Active,
             attributes: BTreeMap::new(),
         })),
+        claims: None,
         slot: None,
         address: spent.caller.address,
     };

@@ -3,6 +3,7 @@
 //!
 //! Never touches a backend, never waits.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ use crate::config::plan::{Api, Network, Plan, Pool, Subscription, SubscriptionSt
 use crate::context::{Admitted, Caller};
 use crate::state::Slots;
 use crate::upstream::headers::HeaderView;
+use token::Token;
+
+pub mod token;
 
 /// Retry-After of a refusal for too many concurrent requests. Seconds.
 const CONCURRENCY_RETRY_S: u64 = 1;
@@ -51,6 +55,7 @@ pub fn identify<'u>(
     plan: &Plan,
     slots: &Slots,
     head: Head<'u, '_>,
+    token: Token,
 ) -> Result<(Caller, Call<'u>), Box<Denied>> {
     let path = head.uri.path();
     let Some((index, rest)) = plan.paths.find(path) else {
@@ -65,10 +70,11 @@ pub fn identify<'u>(
         operation: "other",
         shape: Shape::Other,
         subscription: None,
+        claims: None,
         slot: None,
         address: address(head.peer, head.headers, &plan.server.trusted_proxies),
     };
-    match fill(plan, slots, head, rest, &mut caller) {
+    match fill((plan, slots, token), head, rest, &mut caller) {
         Ok(call) => Ok((caller, call)),
         Err(refusal) => Err(Box::new(Denied {
             refusal,
@@ -78,14 +84,19 @@ pub fn identify<'u>(
 }
 
 fn fill<'u>(
-    plan: &Plan,
-    slots: &Slots,
+    (plan, slots, token): (&Plan, &Slots, Token),
     head: Head<'u, '_>,
     rest: &'u str,
     caller: &mut Caller,
 ) -> Result<Call<'u>, Refusal> {
     let query = head.uri.query().unwrap_or("");
-    caller.subscription = subscription(plan, &caller.api, head.headers, query)?;
+    caller.subscription = match &plan.jwt {
+        Some(jwt) => token::subscription(plan, jwt, (head, token), caller)?,
+        None => {
+            let view = HeaderView(head.headers);
+            subscription(plan, &caller.api, auth::presented(&view, query))?
+        }
+    };
     let call = route::read(caller.api.schema, head.method.as_str(), rest, query)
         .map_err(|_| Refusal::NoOperation)?;
     caller.operation = call.operation;
@@ -106,15 +117,20 @@ fn fill<'u>(
     Ok(call)
 }
 
-/// The subscription of the presented key. An API outside of the subscription's product isn't there for it.
+/// An API outside of the subscription's product isn't there for it.
+fn has_api(subscription: &Subscription, api: &Api) -> bool {
+    let product = subscription.product.as_ref();
+    let apis = product.and_then(|product| product.apis.as_ref());
+    apis.is_none_or(|apis| apis.contains(&api.name))
+}
+
+/// The subscription of the presented key.
 fn subscription(
     plan: &Plan,
     api: &Api,
-    headers: &HeaderMap,
-    query: &str,
+    key: Option<Cow<'_, [u8]>>,
 ) -> Result<Option<Arc<Subscription>>, Refusal> {
-    let view = HeaderView(headers);
-    let Some(key) = auth::presented(&view, query) else {
+    let Some(key) = key else {
         return match api.subscription_required {
             true => Err(Refusal::MissingKey),
             false => Ok(None),
@@ -130,11 +146,9 @@ fn subscription(
     if subscription.state == SubscriptionState::Suspended {
         return Err(Refusal::SuspendedKey);
     }
-    let product = subscription.product.as_ref();
-    let apis = product.and_then(|product| product.apis.as_ref());
-    match apis {
-        Some(apis) if !apis.contains(&api.name) => Err(Refusal::InvalidKey),
-        _ => Ok(Some(subscription)),
+    match has_api(&subscription, api) {
+        true => Ok(Some(subscription)),
+        false => Err(Refusal::InvalidKey),
     }
 }
 
@@ -163,10 +177,16 @@ pub fn admit(
         model: model.to_owned(),
         pool,
         stream: facts.is_some_and(|facts| facts.stream),
-        user: facts
-            .and_then(|facts| facts.user.clone())
-            .unwrap_or_default(),
+        user: user(caller, facts),
     })
+}
+
+/// The end user: the token's, else who the body says.
+fn user(caller: &Caller, facts: Option<&BodyFacts>) -> String {
+    let claims = caller.claims.as_ref();
+    let token = claims.and_then(|claims| claims.user());
+    let body = facts.and_then(|facts| facts.user.as_deref());
+    token.or(body).unwrap_or_default().to_owned()
 }
 
 fn pool_of(caller: &Caller, model: &str) -> Result<Arc<Pool>, Refusal> {

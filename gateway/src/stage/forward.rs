@@ -160,13 +160,14 @@ fn copy_fields(from: &RequestHeader, to: &mut RequestHeader) -> pingora::Result<
     Ok(())
 }
 
-/// Puts our credential on a request, and nothing of the caller's beside it.
+/// Puts our credential on a request, and nothing of the caller's beside it. A token that is fetched comes by
+/// [`bearer`].
 ///
 /// # Errors
 /// When the credential holds bytes that a header can't; the configuration refuses such.
 pub fn credential(head: &mut RequestHeader, schema: Schema, auth: &Auth) -> pingora::Result<()> {
     let (name, text) = match (auth, schema) {
-        (Auth::None, _) => return Ok(()),
+        (Auth::None | Auth::ManagedIdentity(_), _) => return Ok(()),
         (Auth::ApiKey(key), Schema::AzureOpenAi | Schema::AzureAiInference) => {
             ("api-key", key.expose().to_owned())
         }
@@ -178,6 +179,17 @@ pub fn credential(head: &mut RequestHeader, schema: Schema, auth: &Auth) -> ping
         .map_err(|_| Error::explain(ErrorType::InternalError, "credential isn't a header value"))?;
     value.set_sensitive(true);
     head.insert_header(name, value)
+}
+
+/// Puts a fetched token on a request, if its backend has one.
+///
+/// # Errors
+/// Never in practice: a name and a value that are ready can't be refused.
+pub fn bearer(head: &mut RequestHeader, token: Option<&HeaderValue>) -> pingora::Result<()> {
+    match token {
+        Some(token) => head.insert_header(header::AUTHORIZATION, token.clone()),
+        None => Ok(()),
+    }
 }
 
 /// A request of the gateway's own, to embed a text.

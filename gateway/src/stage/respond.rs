@@ -130,6 +130,7 @@ pub fn judged_event(status: u16, head: &Outcome, auth: &Auth) -> Outcome {
         | Outcome::Stale
         | Outcome::CallersFault
         | Outcome::CredentialRefused
+        | Outcome::NoCredential
         | Outcome::NoVerdict => None,
     };
     Outcome::of_error_event(status, wait, credential(auth))
@@ -138,8 +139,14 @@ pub fn judged_event(status: u16, head: &Outcome, auth: &Auth) -> Outcome {
 fn credential(auth: &Auth) -> Credential {
     match auth {
         Auth::None => Credential::Caller,
-        Auth::ApiKey(_) | Auth::Bearer(_) => Credential::Gateway,
+        Auth::ApiKey(_) | Auth::Bearer(_) | Auth::ManagedIdentity(_) => Credential::Gateway,
     }
+}
+
+/// Whether the backend doesn't know our token: it may have been withdrawn. A token that is known and may not is another
+/// matter.
+pub fn doubts_token(status: StatusCode) -> bool {
+    status == StatusCode::UNAUTHORIZED
 }
 
 /// Whether an answer that comes before the request was sent whole makes the rest of it useless.

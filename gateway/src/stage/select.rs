@@ -250,6 +250,7 @@ impl<S: Deref<Target = State>> Course<S> {
             | Outcome::Stale
             | Outcome::CallersFault
             | Outcome::CredentialRefused
+            | Outcome::NoCredential
             | Outcome::NoVerdict => open.unwrap_or(End::Unavailable {
                 wait: None::<Duration>,
             }),

@@ -238,7 +238,8 @@ fn template(backend: &Backend) -> HttpPeer {
     peer
 }
 
-fn authorities(pem: &[u8]) -> Arc<[WrappedX509]> {
+/// The certificates of a PEM text, as a connection trusts them.
+pub(super) fn authorities(pem: &[u8]) -> Arc<[WrappedX509]> {
     certificates(pem)
         .into_iter()
         .map(|der| WrappedX509::new(der, pingora::utils::tls::parse_x509))

@@ -24,12 +24,14 @@ pub mod gateway;
 pub mod http;
 pub mod http2;
 pub mod installed;
+pub mod issuer;
 pub mod load;
 pub mod metrics;
 pub mod plain;
 pub mod pool;
 pub mod reference;
 pub mod tls_front;
+pub mod token_service;
 
 use std::time::{Duration, Instant};
 

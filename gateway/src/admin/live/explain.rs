@@ -12,6 +12,8 @@ pub(super) fn why(refusal: &Refusal) -> &'static str {
         Refusal::MissingKey => "No subscription key",
         Refusal::InvalidKey => "Unknown subscription key",
         Refusal::SuspendedKey => "Subscription suspended",
+        Refusal::MissingToken | Refusal::InvalidToken { .. } => "No good token",
+        Refusal::IssuerUnavailable { .. } => "Tokens can't be checked",
         Refusal::ModelNotAllowed { .. } => "Model not in the product",
         Refusal::UnknownModel { .. } => "Unknown model",
         Refusal::InvalidBody { .. } => "Body not understood",
@@ -40,6 +42,12 @@ pub(super) fn look(refusal: &Refusal) -> &'static str {
             "No subscription has this key: mistyped, rotated away, or of another gateway."
         }
         Refusal::SuspendedKey => "The key is right. Its subscription has state = \"suspended\".",
+        Refusal::MissingToken | Refusal::InvalidToken { .. } => {
+            "[jwt] says which are taken. The caller was told what is wrong."
+        }
+        Refusal::IssuerUnavailable { .. } => {
+            "The issuer's keys were never fetched; jwt in /status says why."
+        }
         Refusal::ModelNotAllowed { .. } => {
             "The subscription's product doesn't list it under models."
         }

@@ -8,6 +8,7 @@ use filters::breaker::{Condition, Rule};
 use filters::retry;
 
 use crate::config::file::units::write_duration;
+use crate::config::plan::identity::Identity;
 use crate::config::plan::{Auth, Backend, Pool};
 
 /// One line for a pool and one for each of its priorities, then what follows a failed attempt.
@@ -79,9 +80,10 @@ fn backend_line(backend: &Backend) -> String {
     let url = &backend.url;
     let scheme = if url.tls { "https" } else { "http" };
     let auth = match &backend.auth {
-        Auth::None => "no credential",
-        Auth::ApiKey(_) => "API key",
-        Auth::Bearer(_) => "bearer token",
+        Auth::None => "no credential".to_owned(),
+        Auth::ApiKey(_) => "API key".to_owned(),
+        Auth::Bearer(_) => "bearer token".to_owned(),
+        Auth::ManagedIdentity(identity) => identity_words(identity),
     };
     let schema = backend
         .schema
@@ -95,6 +97,13 @@ fn backend_line(backend: &Backend) -> String {
         "{}: {scheme}://{}{}, {schema}{deployment}, {auth}",
         backend.name, url.authority, url.base_path
     )
+}
+
+fn identity_words(identity: &Identity) -> String {
+    let client = identity.source.client_id();
+    let client = client.map_or(String::new(), |id| format!(", client {id}"));
+    let (label, resource) = (identity.source.label(), &identity.resource);
+    format!("managed identity ({label}{client}) for {resource}")
 }
 
 fn number(count: usize, noun: &str) -> String {

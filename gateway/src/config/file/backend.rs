@@ -47,9 +47,22 @@ pub enum Auth {
     /// `{ bearer = SECRET }`
     Bearer(Located<Origin>),
     /// `{ managed-identity = { ... } }`
-    ManagedIdentity(Place),
+    ManagedIdentity(ManagedIdentity),
     /// Something that is already reported.
     Wrong,
+}
+
+/// `managed-identity`
+#[derive(Debug)]
+pub struct ManagedIdentity {
+    /// Where it stands.
+    pub place: Place,
+    /// What the token is for.
+    pub resource: Option<Located<String>>,
+    /// A user-assigned identity.
+    pub client_id: Option<Located<String>>,
+    /// Path of the authorities to trust.
+    pub ca: Option<Located<String>>,
 }
 
 /// `timeouts`
@@ -169,10 +182,16 @@ fn managed_identity(table: Table<'_, '_>) -> Auth {
     let resource = table.field("resource");
     let resource =
         resource.required("the resource, such as \"https://cognitiveservices.azure.com\"");
-    resource.text();
-    table.field("client-id").text();
+    let resource = resource.text();
+    let client_id = table.field("client-id").text();
+    let ca = table.field("ca").text();
     table.finish();
-    Auth::ManagedIdentity(place)
+    Auth::ManagedIdentity(ManagedIdentity {
+        place,
+        resource,
+        client_id,
+        ca,
+    })
 }
 
 fn timeouts(table: Table<'_, '_>) -> Timeouts {

@@ -16,6 +16,10 @@ pub struct Jwt {
     pub audience: Option<Vec<Located<String>>>,
     /// CEL: the subscription that a token stands for. `None`: a token is asked for beside the key.
     pub subscription: Option<Located<String>>,
+    /// Claims that a token must have, and what each must hold.
+    pub required_claims: Vec<(Located<String>, Vec<Located<String>>)>,
+    /// Path of the authorities to trust.
+    pub ca: Option<Located<String>>,
 }
 
 /// Reads `[jwt]`.
@@ -29,16 +33,17 @@ pub fn jwt(table: Table<'_, '_>) -> Jwt {
     }
     let audience = table.field("audience");
     let audience = audience.required("whom a token must be meant for, such as \"api://tollgate\"");
+    let claims = table.field("required-claims").named_fields().into_iter();
+    let claims = claims.map(|(name, values)| (name, values.texts().unwrap_or_default()));
     let jwt = Jwt {
         place: table.place().clone(),
         issuer: issuer.text(),
         jwks: jwks.text(),
         audience: audience.texts(),
         subscription: table.field("subscription").text(),
+        required_claims: claims.collect(),
+        ca: table.field("ca").text(),
     };
-    for (_, values) in table.field("required-claims").named_fields() {
-        values.texts();
-    }
     table.finish();
     jwt
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::error::{Located, Place};
 use super::field::Field;
+use super::secret::{Origin, secret};
 use super::table::Table;
 
 /// `[server]`
@@ -18,6 +19,8 @@ pub struct Server {
     pub h2c: Option<Located<String>>,
     /// Address of the admin listener.
     pub admin: Option<Located<String>>,
+    /// What is asked for there.
+    pub admin_token: Option<Located<Origin>>,
     /// Worker threads.
     pub threads: Option<Located<u64>>,
     /// Bytes.
@@ -95,6 +98,7 @@ pub fn server(field: &Field<'_, '_, '_>) -> Server {
         listen_place: table.field("listen").place(),
         h2c: table.field("h2c").text(),
         admin: table.field("admin").text(),
+        admin_token: secret(&table.field("admin-token")),
         threads: table.field("threads").integer(THREADS),
         max_request_body: table.field("max-request-body").size(BODY_BYTES),
         max_buffered_bodies: table.field("max-buffered-bodies").size(BUFFERED_BYTES),

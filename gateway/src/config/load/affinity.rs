@@ -66,7 +66,8 @@ pub(super) fn warn_of_shared_cookies(loader: &Loader<'_>) {
 fn credential(member: &Member) -> Option<&[u8]> {
     match &member.backend.auth {
         Auth::ApiKey(secret) | Auth::Bearer(secret) => Some(secret.expose().as_bytes()),
-        Auth::None => None,
+        // A token is another on each replica, and another each hour.
+        Auth::None | Auth::ManagedIdentity(_) => None,
     }
 }
 

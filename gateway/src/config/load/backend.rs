@@ -9,6 +9,7 @@ use super::super::error::{Located, suggestion};
 use super::super::file::backend as written;
 use super::super::plan::{Auth, Backend, Endpoint, Timeouts, UpstreamTls};
 use super::endpoint::endpoint;
+use super::identity::identity;
 use super::{Loader, breaker, or};
 
 /// Every backend that has no mistake.
@@ -103,9 +104,8 @@ fn auth(loader: &Loader<'_>, file: &written::Backend, url: Option<&Endpoint>) ->
         Some(written::Auth::None) => Some(Auth::None),
         Some(written::Auth::ApiKey(origin)) => loader.credential(origin).map(Auth::ApiKey),
         Some(written::Auth::Bearer(origin)) => loader.credential(origin).map(Auth::Bearer),
-        Some(written::Auth::ManagedIdentity(place)) => {
-            loader.findings.pending(place, place.path.as_str());
-            Some(Auth::None)
+        Some(written::Auth::ManagedIdentity(file)) => {
+            identity(loader, file).map(Auth::ManagedIdentity)
         }
         Some(written::Auth::Wrong) => None,
         None => {

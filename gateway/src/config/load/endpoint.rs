@@ -56,6 +56,19 @@ pub(super) fn endpoint(url: &str) -> Result<Endpoint, &'static str> {
     })
 }
 
+/// The same for a URL of a document, which may have a query: with its `?`, empty where there is none.
+pub(in crate::config) fn site(url: &str) -> Result<(Endpoint, String), &'static str> {
+    let (base, query) = match url.split_once('?') {
+        Some((base, query)) => (base, format!("?{query}")),
+        None => (url, String::new()),
+    };
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+    match query.bytes().all(is_plain) {
+        true => Ok((endpoint(base)?, query)),
+        false => Err("expected a URL such as \"https://issuer.example/keys?p=1\""),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

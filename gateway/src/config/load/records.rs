@@ -1,5 +1,4 @@
-//! `[redis]`, `[usage-log]`, `[prices]`, `[access-log]`, `[message-log]`, `[otlp]`, and the checks of `[jwt]`, which this
-//! version doesn't do yet.
+//! `[redis]`, `[usage-log]`, `[prices]`, `[access-log]`, `[message-log]` and `[otlp]`: what is shared, and what is written down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,26 +127,7 @@ pub(super) fn prices(loader: &Loader<'_>) -> Option<Arc<PriceList>> {
     }
 }
 
-/// Checks them, and notes each as pending.
-pub(super) fn check_pending(loader: &Loader<'_>) {
-    let file = loader.file;
-    if let Some(jwt) = &file.jwt {
-        check_url(loader, jwt.issuer.as_ref(), &["https", "http"]);
-        loader.request_text(jwt.subscription.as_ref());
-        pending(loader, &jwt.place, "[jwt]");
-    }
-}
-
-fn pending(loader: &Loader<'_>, place: &error::Place, section: &str) {
-    loader.findings.pending(place, section);
-}
-
 /// The scheme is one of these, and something follows. The URL isn't shown: it may hold a password.
-fn check_url(loader: &Loader<'_>, url: Option<&Located<String>>, schemes: &[&str]) {
-    let Some(url) = url else { return };
-    check_text(loader, &url.value, &url.place, schemes);
-}
-
 fn check_text(loader: &Loader<'_>, url: &str, place: &error::Place, schemes: &[&str]) {
     let parts = url.split_once("://");
     let known = parts.is_some_and(|(scheme, rest)| schemes.contains(&scheme) && !rest.is_empty());

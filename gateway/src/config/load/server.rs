@@ -4,9 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use filters::auth::Digest;
+
 use super::super::error::Located;
 use super::super::file::server as written;
-use super::super::plan::{Gateway, Limits, Network, Server, ServerTls};
+use super::super::plan::tls::ServerTls;
+use super::super::plan::{Gateway, Limits, Network, Server};
 use super::{Loader, or};
 
 /// The server's part of the plan.
@@ -27,6 +30,7 @@ pub(super) fn server(loader: &Loader<'_>) -> Option<Server> {
             .as_ref()
             .and_then(|tls| server_tls(loader, tls, listeners.tls)),
         admin: admin.unwrap_or(ADMIN),
+        admin_token: admin_token(loader, file, admin),
         threads: file
             .threads
             .as_ref()
@@ -159,21 +163,47 @@ fn server_tls(
 ) -> Option<ServerTls> {
     let certificate = file.certificate.as_ref();
     let key = file.key.as_ref();
-    let checked = [
-        certificate.map(|path| loader.pem(path, "CERTIFICATE").is_some()),
-        key.map(|path| loader.private_key(path).is_some()),
-        file.client_ca
-            .as_ref()
-            .map(|path| loader.pem(path, "CERTIFICATE").is_some()),
-    ];
-    let path = |text: &Located<String>| PathBuf::from(&text.value);
+    let chain = certificate.and_then(|path| loader.pem(path, "CERTIFICATE"));
+    let key = key.and_then(|path| loader.private_key(path));
+    let client_ca = file.client_ca.as_ref();
+    let client_ca_pem = client_ca.map(|path| loader.pem(path, "CERTIFICATE"));
     let tls = ServerTls {
         listen,
-        certificate: certificate.map(path)?,
-        key: key.map(path)?,
-        client_ca: file.client_ca.as_ref().map(path),
+        certificate_pem: chain?,
+        key_pem: key?,
+        client_ca_pem: match client_ca_pem {
+            Some(pem) => Some(pem?),
+            None => None,
+        },
     };
-    (!checked.contains(&Some(false))).then_some(tls)
+    let told = |written: &Option<Located<String>>, error: &str| {
+        if let Some(written) = written {
+            loader.findings.error(&written.place, error);
+        }
+    };
+    if let Err(error) = tls.certified() {
+        told(&file.certificate, &error);
+    }
+    if let Err(error) = tls.callers() {
+        told(&file.client_ca, &error);
+    }
+    Some(tls)
+}
+
+/// Kept as a digest, as keys are.
+fn admin_token(
+    loader: &Loader<'_>,
+    file: &written::Server,
+    admin: Option<SocketAddr>,
+) -> Option<Digest> {
+    if let (Some(text), Some(address), None) = (&file.admin, admin, &file.admin_token)
+        && !address.ip().is_loopback()
+    {
+        let message = "the admin listener can be reached from other hosts, and asks for nothing: whoever reaches it sees what the gateway does and can empty its caches; add admin-token, or see to it that only probes and Prometheus get there";
+        loader.findings.warn(&text.place, message);
+    }
+    let token = loader.credential(file.admin_token.as_ref()?)?;
+    Some(Digest::of_key(token.expose()))
 }
 
 /// Reads `10.0.0.0/8`; an address alone is a network of one.

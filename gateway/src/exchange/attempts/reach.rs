@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use filters::route::Shape;
+use http::HeaderValue;
 use pingora::http::RequestHeader;
 
 use super::{Attempts, Unreached};
@@ -28,10 +29,18 @@ impl Attempts<'_, '_> {
             backend,
             (&self.understood.body.bytes, self.understood.facts.as_ref()),
         );
+        let token = self.exchange.state.identities.bearer(backend);
+        let token = tokio::select! {
+            biased;
+            token = token => token.map_err(|_| Unreached::NoToken)?,
+            _ = self.exchange.session.read_body_or_idle(true) => return Err(Unreached::Gone),
+            () = self.exchange.state.stop.cut() => return Err(Unreached::Stopped),
+        };
         let mut fresh = false;
         loop {
             // Made for each connection: it is consumed by being sent, and a copy would cost as much.
-            let head = self.head(backend, &outgoing).map_err(|error| {
+            let head = self.head(backend, &outgoing, token.as_ref());
+            let head = head.map_err(|error| {
                 tracing::error!(error = %Fault(&error), "a request's head couldn't be made");
                 Unreached::Failed(Failure::Connect)
             })?;
@@ -51,7 +60,12 @@ impl Attempts<'_, '_> {
         }
     }
 
-    fn head(&self, backend: &Backend, outgoing: &Outgoing) -> pingora::Result<RequestHeader> {
+    fn head(
+        &self,
+        backend: &Backend,
+        outgoing: &Outgoing,
+        token: Option<&HeaderValue>,
+    ) -> pingora::Result<RequestHeader> {
         let request = self.exchange.session.req_header();
         let reading = match self.understood.caller.shape {
             Shape::Other if affinity::makes(&self.understood.call) => Reading::Understood,
@@ -63,6 +77,7 @@ impl Attempts<'_, '_> {
         let framing = forward::Framing::of(&request.method, outgoing.length_bytes);
         let to = (self.understood.caller.api.as_ref(), backend);
         let mut head = forward::head(request, to, &outgoing.target, framing, reading)?;
+        forward::bearer(&mut head, token)?;
         if let Some(trace) = &self.exchange.arrival.trace {
             trace.pass_on(&mut head);
         }

@@ -1,0 +1,161 @@
+//! TLS towards callers: the listeners' certificate, and whose certificates callers must show. A reload takes both.
+//!
+//! Pingora builds a listener's settings once, so what they name is a place whose content is exchanged: each handshake
+//! takes what is there then. Connections that are open, and sessions that a caller resumes, stay as they were let in.
+//! TLS 1.2 and 1.3 only, HTTP/2 and HTTP/1.1 by ALPN. Never looks at a request.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use pingora::listeners::tls::TlsSettings;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+
+use crate::config::plan::Server;
+use crate::config::plan::tls::{self, ServerTls};
+
+/// What handshakes are made with.
+#[derive(Clone, Default)]
+pub struct Tls(Arc<ArcSwapOption<Material>>);
+
+/// A certificate with its key, and who may come in.
+pub struct Material {
+    certified: Arc<CertifiedKey>,
+    callers: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Material {
+    /// Of a plan; `None` where it has no TLS.
+    ///
+    /// # Errors
+    /// In words; loading the configuration has found them all before.
+    pub fn of(server: &Server) -> Result<Option<Self>, String> {
+        let Some(tls) = &server.tls else {
+            return Ok(None);
+        };
+        Ok(Some(Material {
+            certified: tls.certified()?,
+            callers: tls.callers()?,
+        }))
+    }
+}
+
+impl Tls {
+    /// Takes what the next handshakes are made with.
+    pub fn take(&self, material: Option<Material>) {
+        // Without TLS in the file a listener that is there goes on until the restart that closes it.
+        if let Some(material) = material {
+            self.0.store(Some(Arc::new(material)));
+        }
+    }
+
+    /// The addresses with TLS, and how it is spoken there.
+    ///
+    /// # Errors
+    /// Pingora's.
+    pub fn listeners(
+        &self,
+        tls: Option<&ServerTls>,
+    ) -> Result<Vec<(SocketAddr, TlsSettings)>, String> {
+        let addresses = tls.into_iter().flat_map(|tls| tls.listen.iter());
+        let listener = |address: &SocketAddr| Ok((*address, self.settings()?));
+        addresses.map(listener).collect()
+    }
+
+    fn settings(&self) -> Result<TlsSettings, String> {
+        // The paths count only where there is no resolver.
+        let mut settings = TlsSettings::intermediate("", "").map_err(|error| error.to_string())?;
+        settings.set_cert_resolver(Arc::new(self.clone()));
+        settings.set_client_cert_verifier(Arc::new(Callers {
+            tls: self.clone(),
+            provider: tls::provider(),
+        }));
+        settings.enable_h2();
+        Ok(settings)
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Tls")
+    }
+}
+
+impl ResolvesServerCert for Tls {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let material = self.0.load();
+        material.as_ref().map(|material| material.certified.clone())
+    }
+}
+
+/// Asks callers for certificates while there is an authority to judge them by.
+#[derive(Debug)]
+struct Callers {
+    tls: Tls,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Callers {
+    fn judge(&self) -> Option<Arc<dyn ClientCertVerifier>> {
+        self.tls.0.load().as_ref()?.callers.clone()
+    }
+}
+
+impl ClientCertVerifier for Callers {
+    fn offer_client_auth(&self) -> bool {
+        self.judge().is_some()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.offer_client_auth()
+    }
+
+    /// Names would have to outlive a reload. Callers that have one certificate show it all the same.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        match self.judge() {
+            Some(judge) => judge.verify_client_cert(end_entity, intermediates, now),
+            None => Err(Error::General("no authority judges callers".into())),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}
