@@ -40,8 +40,6 @@ const CONFIG_RELOADS: &str = "tollgate_config_reloads_total";
 const CONFIG_INFO: &str = "tollgate_config_info";
 const CONFIG_LOADED: &str = "tollgate_config_loaded_timestamp_seconds";
 const CONFIG_SUCCESSFUL: &str = "tollgate_config_last_reload_successful";
-const TOKEN_FETCHES: &str = "tollgate_token_fetches_total";
-const KEYS_FETCHES: &str = "tollgate_jwks_fetches_total";
 const CACHE_LOOKUPS: &str = "tollgate_cache_lookups_total";
 const CACHE_ANSWER_DISTANCE: &str = "tollgate_cache_answer_distance";
 const CACHE_SAVED_TOKENS: &str = "tollgate_cache_saved_tokens_total";
@@ -226,17 +224,6 @@ impl Metrics {
     pub fn budget_unpriced(&self, policy: &str) {
         let labels = vec![Label::new("policy", policy.to_owned())];
         self.counter(BUDGET_UNPRICED, labels).increment(1);
-    }
-
-    /// Redis as it is now, and what went wrong so far, by operation.
-    pub fn redis(&self, up: bool, errors: impl Iterator<Item = (&'static str, u64)>) {
-        let key = Key::from_static_name(REDIS_UP);
-        let gauge = self.recorder.register_gauge(&key, &METADATA);
-        gauge.set(f64::from(u8::from(up)));
-        for (operation, count) in errors {
-            let labels = vec![Label::from_static_parts("operation", operation)];
-            self.counter(REDIS_ERRORS, labels).absolute(count);
-        }
     }
 
     /// An attempt at a backend ended.

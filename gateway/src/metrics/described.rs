@@ -5,22 +5,10 @@ use metrics_exporter_prometheus::PrometheusRecorder;
 
 use super::*;
 
-/// What the gateway itself asks for.
-const FETCHES: [(&str, &str); 2] = [
-    (
-        TOKEN_FETCHES,
-        "Tokens that the gateway asked for to show to backends, by result.",
-    ),
-    (
-        KEYS_FETCHES,
-        "Fetches of the keys that callers' tokens are checked with, by result.",
-    ),
-];
-
 /// Describes all of them.
 pub(super) fn describe(recorder: &PrometheusRecorder) {
     let counters = COUNTERS.iter().copied();
-    for (name, text) in counters.chain(logs::DESCRIBED).chain(FETCHES) {
+    for (name, text) in counters.chain(logs::DESCRIBED).chain(fetches::DESCRIBED) {
         recorder.describe_counter(name.into(), None, text.into());
     }
     let histograms = [
