@@ -228,9 +228,7 @@ impl Refusal {
             Self::BodyTooLarge { limit_bytes } => {
                 format!("The request body is larger than {limit_bytes} bytes. Send less at once.")
             }
-            Self::BodyTooSlow => {
-                "The request body didn't arrive in time. Send it again, faster.".to_owned()
-            }
+            Self::BodyTooSlow => BODY_TOO_SLOW.to_owned(),
             Self::RateLimitExceeded {
                 policy,
                 retry_after_ms,
@@ -275,6 +273,7 @@ impl Refusal {
     }
 }
 
+const BODY_TOO_SLOW: &str = "The request body didn't arrive in time. Send it again, faster.";
 const MISSING_KEY: &str =
     "A subscription key is needed. Send it as `api-key: KEY` or `Authorization: Bearer KEY`.";
 const INVALID_KEY: &str = "This subscription key isn't valid for an active subscription. Check the \

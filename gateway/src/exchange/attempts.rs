@@ -251,17 +251,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             lookup.apart = keeping.apart();
         }
         drop(stream_open);
-        let label = match (relayed.committed, relayed.end) {
-            (_, End::Stopped) => verdict::STOPPED,
-            (false, _) => relayed.cut.outcome(),
-            (true, End::UpstreamCut) => "cut",
-            (true, End::Complete | End::ClientGone | End::Refused | End::Cached) => {
-                match relayed.error {
-                    Some(error) => respond::outcome_of(error),
-                    None => respond::outcome(status),
-                }
-            }
-        };
+        let label = verdict::label_of_relayed(&relayed, status.as_u16());
         self.ended(&step.backend, label);
         if let Some(outcome) = passing.outcome
             && let Some(next) = verdict::relayed(course, step, outcome, &relayed)

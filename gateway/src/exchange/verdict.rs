@@ -37,6 +37,18 @@ pub fn label_of(trouble: Trouble) -> &'static str {
     }
 }
 
+/// How an attempt whose answer was passed on is counted; `status` is the answer's.
+pub fn label_of_relayed(relayed: &Relayed, status: u16) -> &'static str {
+    match (relayed.committed, relayed.end) {
+        (_, End::Stopped) => STOPPED,
+        (false, _) => relayed.cut.outcome(),
+        (true, End::UpstreamCut) => "cut",
+        (true, End::Complete | End::ClientGone | End::Refused | End::Cached) => {
+            respond::outcome_of(relayed.error.unwrap_or(status))
+        }
+    }
+}
+
 /// Tells the breaker how an answer went through, and says what follows where it broke off before a byte had gone out.
 /// `head` is what the answer's head said.
 pub fn relayed(
