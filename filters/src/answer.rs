@@ -20,6 +20,7 @@ use crate::answer::first::First;
 use crate::answer::template::Templates;
 use crate::answer::texts::Texts;
 use crate::route::Shape;
+use crate::scan;
 use crate::sse::Event;
 use crate::usage::{self, Usage, lenient};
 
@@ -237,7 +238,7 @@ pub fn read_body(shape: Shape, body: &[u8]) -> Answer {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Answer::default();
     }
-    let Ok(report) = serde_json::from_slice::<Report<'_>>(body) else {
+    let Some(report) = Report::read(body) else {
         return Answer {
             usage: read_tail(body),
             ..Answer::default()
@@ -297,6 +298,34 @@ struct Report<'a> {
     usage: Option<Usage>,
     #[serde(borrow, deserialize_with = "lenient::object")]
     response: Inner<'a>,
+}
+
+impl<'a> Report<'a> {
+    /// Of a whole answer. A name that stands twice is no report.
+    fn read(body: &'a [u8]) -> Option<Self> {
+        Self::scan(body).or_else(|| serde_json::from_slice(body).ok())
+    }
+
+    /// The same, sooner, where nothing is odd.
+    fn scan(body: &'a [u8]) -> Option<Self> {
+        let mut found = [None; 4];
+        let mut is_single = true;
+        scan::members(std::str::from_utf8(body).ok()?, |name, value| {
+            let places = ["id", "model", "usage", "response"].iter();
+            if let Some((_, place)) = places.zip(&mut found).find(|(known, _)| name == **known) {
+                is_single &= place.replace(value).is_none();
+            }
+        })?;
+        let [id, model, usage, response] = found.map(|value| value.unwrap_or("null"));
+        let read = |value: &'a str| lenient::text(&mut serde_json::Deserializer::from_str(value));
+        let report = Report {
+            id: read(id).ok()?,
+            model: read(model).ok()?,
+            usage: usage::reported(&mut serde_json::Deserializer::from_str(usage)).ok()?,
+            response: lenient::object(&mut serde_json::Deserializer::from_str(response)).ok()?,
+        };
+        is_single.then_some(report)
+    }
 }
 
 /// The object inside the object.

@@ -34,3 +34,5 @@ pub mod tokens;
 pub mod traceparent;
 pub mod units;
 pub mod usage;
+
+mod scan;

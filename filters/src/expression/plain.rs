@@ -1,6 +1,6 @@
 //! The expressions that most people write, evaluated without the CEL library.
 //!
-//! A look-up, a literal, `==`, `!=`, `in`, `has`, `!`, `&&`, `||` and `? :` over those are recognised
+//! A look-up, a literal, `==`, `!=`, `in`, `has`, `startsWith`, `endsWith`, `contains`, `!`, `&&`, `||` and `? :` over those are recognised
 //! at load and run on borrowed values: no context, no boxes, no copies. Everything else is left to the
 //! library. Where both could run the answers are the same, errors included: `false && error` is
 //! false and `true || error` is true, in either order, as CEL has it.
@@ -36,9 +36,18 @@ pub(crate) enum Truth {
     Stream,
     Has(Look),
     Equal(Box<(Text, Text)>),
+    Part(Part, Box<(Text, Text)>),
     Not(Box<Truth>),
     And(Box<(Truth, Truth)>),
     Or(Box<(Truth, Truth)>),
+}
+
+/// Where a text is looked for in another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    Start,
+    End,
+    Anywhere,
 }
 
 /// A name, and a key in it where it is a map.
@@ -143,8 +152,24 @@ impl Truth {
                 Some(Self::Or(Box::new((Self::read(left)?, Self::read(right)?))))
             }
             (operators::IN, [key, map]) => Look::field(map, literal_text(key)?).map(Self::Has),
-            _ => None,
+            _ => Self::read_method(call),
         }
+    }
+
+    /// `text.startsWith("a")` and the like.
+    fn read_method(call: &CallExpr) -> Option<Self> {
+        let (Some(text), [sought]) = (&call.target, call.args.as_slice()) else {
+            return None;
+        };
+        let part = match call.func_name.as_str() {
+            "startsWith" => Part::Start,
+            "endsWith" => Part::End,
+            "contains" => Part::Anywhere,
+            _ => return None,
+        };
+        let text = Text::read(text, Place::Operand)?;
+        let sought = Text::read(sought, Place::Operand)?;
+        Some(Self::Part(part, Box::new((text, sought))))
     }
 
     /// True or false for one request.
@@ -154,6 +179,14 @@ impl Truth {
             Self::Stream => Ok(scope.request.stream),
             Self::Has(look) => look.is_there(scope),
             Self::Equal(sides) => Ok(sides.0.evaluate(scope)? == sides.1.evaluate(scope)?),
+            Self::Part(part, texts) => {
+                let (text, sought) = (texts.0.evaluate(scope)?, texts.1.evaluate(scope)?);
+                Ok(match part {
+                    Part::Start => text.starts_with(&*sought),
+                    Part::End => text.ends_with(&*sought),
+                    Part::Anywhere => text.contains(&*sought),
+                })
+            }
             Self::Not(operand) => Ok(!operand.evaluate(scope)?),
             Self::And(sides) => either(&sides.0, &sides.1, scope, false),
             Self::Or(sides) => either(&sides.0, &sides.1, scope, true),

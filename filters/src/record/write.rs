@@ -3,9 +3,9 @@
 //! By hand: one buffer, no map in between, and nothing that can fail. A line is bounded, since a caller chooses some
 //! of its texts: each is cut to [`MAX_TEXT_BYTES`].
 
-use std::io::Write;
-
 use super::Record;
+use crate::time::UnixMillis;
+use crate::time::calendar::Date;
 
 /// Longer texts are cut: names are shorter, and a caller may send a `user` as long as a body. Bytes.
 const MAX_TEXT_BYTES: usize = 512;
@@ -17,7 +17,7 @@ impl Record<'_> {
     pub fn line(&self) -> Vec<u8> {
         let mut line = Line(Vec::with_capacity(USUAL_LINE_BYTES));
         let (who, asked, served, usage) = (&self.who, &self.asked, &self.served, &self.usage);
-        line.first("time", &self.time);
+        line.time(self.time);
         line.text("request_id", &self.request_id);
         line.text("subscription", &who.subscription);
         line.text("product", &who.product);
@@ -26,21 +26,21 @@ impl Record<'_> {
         line.text("model", &asked.model);
         line.text("deployment", &served.deployment);
         line.text("backend", &served.backend);
-        line.plain("status", &served.status);
-        line.plain("stream", &asked.stream);
-        line.plain("prompt_tokens", &usage.prompt);
-        line.plain("completion_tokens", &usage.completion);
-        line.plain("cached_tokens", &usage.cached);
-        line.plain("reasoning_tokens", &usage.reasoning);
-        line.plain("total_tokens", &usage.total);
+        line.number("status", u64::from(served.status));
+        line.plain("stream", if asked.stream { "true" } else { "false" });
+        line.number("prompt_tokens", usage.prompt);
+        line.number("completion_tokens", usage.completion);
+        line.number("cached_tokens", usage.cached);
+        line.number("reasoning_tokens", usage.reasoning);
+        line.number("total_tokens", usage.total);
         line.text("source", &served.source);
         line.text("end", &served.end);
-        line.plain("attempts", &served.attempts);
+        line.number("attempts", served.attempts);
         line.text("cache", &served.cache);
-        line.plain("duration_ms", &self.duration_ms);
+        line.number("duration_ms", self.duration_ms);
         match self.ttft_ms {
-            Some(ttft_ms) => line.plain("ttft_ms", &ttft_ms),
-            None => line.plain("ttft_ms", &"null"),
+            Some(ttft_ms) => line.number("ttft_ms", ttft_ms),
+            None => line.plain("ttft_ms", "null"),
         }
         line.texts("attributes", &who.attributes);
         line.text("user", &who.user);
@@ -49,25 +49,68 @@ impl Record<'_> {
     }
 }
 
+/// Made of bytes: the machinery of `write!` would take ten times as long as all that a line holds.
 struct Line(Vec<u8>);
 
 impl Line {
-    fn first(&mut self, name: &str, value: &impl std::fmt::Display) {
-        self.formatted(format_args!("{{\"{name}\":\"{value}\""));
+    /// The first field, as `UnixMillis` is displayed.
+    fn time(&mut self, time: UnixMillis) {
+        self.0.extend_from_slice(b"{\"time\":\"");
+        let (date, seconds) = (Date::at(time.second()), time.second().as_seconds() % 86_400);
+        self.digits(date.year, 4);
+        self.0.push(b'-');
+        self.digits(date.month, 2);
+        self.0.push(b'-');
+        self.digits(date.day, 2);
+        self.0.push(b'T');
+        self.digits(seconds / 3_600, 2);
+        self.0.push(b':');
+        self.digits(seconds / 60 % 60, 2);
+        self.0.push(b':');
+        self.digits(seconds % 60, 2);
+        self.0.push(b'.');
+        self.digits(time.as_millis() % 1_000, 3);
+        self.0.extend_from_slice(b"Z\"");
     }
 
-    /// A number, or a word of JSON.
-    fn plain(&mut self, name: &str, value: &impl std::fmt::Display) {
-        self.formatted(format_args!(",\"{name}\":{value}"));
+    fn name(&mut self, name: &str) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    /// A word of JSON.
+    fn plain(&mut self, name: &str, word: &str) {
+        self.name(name);
+        self.0.extend_from_slice(word.as_bytes());
+    }
+
+    fn number(&mut self, name: &str, number: u64) {
+        self.name(name);
+        self.digits(number, 1);
+    }
+
+    /// A number of at least so many digits.
+    fn digits(&mut self, mut number: u64, least: usize) {
+        let mut digits = [b'0'; 20];
+        let mut begin = digits.len();
+        while number > 0 {
+            begin -= 1;
+            digits[begin] = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        let begin = begin.min(digits.len() - least);
+        self.0.extend_from_slice(&digits[begin..]);
     }
 
     fn text(&mut self, name: &str, value: &str) {
-        self.formatted(format_args!(",\"{name}\":"));
+        self.name(name);
         self.quoted(value);
     }
 
     fn texts<T: AsRef<str>>(&mut self, name: &str, values: &[(T, T)]) {
-        self.formatted(format_args!(",\"{name}\":{{"));
+        self.name(name);
+        self.0.push(b'{');
         for (index, (key, value)) in values.iter().enumerate() {
             if index > 0 {
                 self.0.push(b',');
@@ -82,11 +125,6 @@ impl Line {
     fn end(mut self) -> Vec<u8> {
         self.0.extend_from_slice(b"}\n");
         self.0
-    }
-
-    fn formatted(&mut self, text: std::fmt::Arguments<'_>) {
-        // A `Vec` takes whatever is written to it.
-        let _ = self.0.write_fmt(text);
     }
 
     /// Text without control characters, quotes and backslashes is copied as a whole.
@@ -112,7 +150,12 @@ impl Line {
     fn escaped(&mut self, byte: u8) {
         match byte {
             b'"' | b'\\' => self.0.extend_from_slice(&[b'\\', byte]),
-            other => self.formatted(format_args!("\\u{other:04x}")),
+            other => {
+                self.0.extend_from_slice(b"\\u00");
+                for digit in [other >> 4, other & 15] {
+                    self.0.push(b"0123456789abcdef"[usize::from(digit)]);
+                }
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::scan;
 use crate::usage::lenient;
 
 /// The fields that are read.
@@ -72,15 +73,42 @@ impl Field {
 
 /// The body's top level.
 pub(super) struct Object<'a> {
-    /// By field; where one stands twice, the last.
-    pub(super) found: [Option<&'a RawValue>; Field::ALL.len()],
+    /// By field, as it is written; where one stands twice, the last.
+    pub(super) found: [Option<&'a str>; Field::ALL.len()],
     pub(super) duplicate: Option<Field>,
     pub(super) is_empty: bool,
 }
 
 impl<'a> Object<'a> {
+    /// The top level of a JSON object, where the text is one.
+    pub(super) fn scan(text: &'a str) -> Option<Self> {
+        let mut object = Object::empty();
+        scan::members(text, |name, value| {
+            object.is_empty = false;
+            if let Some(field) = Field::named(&name) {
+                object.take(field, value);
+            }
+        })?;
+        Some(object)
+    }
+
+    fn empty() -> Self {
+        Object {
+            found: [None; Field::ALL.len()],
+            duplicate: None,
+            is_empty: true,
+        }
+    }
+
+    fn take(&mut self, field: Field, value: &'a str) {
+        let earlier = self.found[field as usize].replace(value);
+        if earlier.is_some() && field.must_be_single() {
+            self.duplicate = self.duplicate.or(Some(field));
+        }
+    }
+
     /// The value of a field, unless it is `null`.
-    pub(super) fn get(&self, field: Field) -> Option<&'a RawValue> {
+    pub(super) fn get(&self, field: Field) -> Option<&'a str> {
         self.found[field as usize].filter(|value| !is_null(value))
     }
 
@@ -90,7 +118,7 @@ impl<'a> Object<'a> {
 
     pub(super) fn count(&self, field: Field) -> Option<u64> {
         let value = self.get(field)?;
-        lenient::count(&mut serde_json::Deserializer::from_str(value.get()))
+        lenient::count(&mut serde_json::Deserializer::from_str(value))
             .ok()
             .flatten()
     }
@@ -112,20 +140,14 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut object = Object {
-            found: [None; Field::ALL.len()],
-            duplicate: None,
-            is_empty: true,
-        };
+        let mut object = Object::empty();
         while let Some(Key(name)) = map.next_key()? {
             object.is_empty = false;
-            let Some(field) = Field::named(&name) else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            let earlier = object.found[field as usize].replace(map.next_value()?);
-            if earlier.is_some() && field.must_be_single() {
-                object.duplicate = object.duplicate.or(Some(field));
+            match Field::named(&name) {
+                Some(field) => object.take(field, map.next_value::<&RawValue>()?.get()),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
         }
         Ok(object)
@@ -159,12 +181,12 @@ impl<'de> Visitor<'de> for KeyVisitor {
     }
 }
 
-pub(super) fn decoded<T: DeserializeOwned>(value: &RawValue) -> Option<T> {
-    serde_json::from_str(value.get()).ok()
+pub(super) fn decoded<T: DeserializeOwned>(value: &str) -> Option<T> {
+    serde_json::from_str(value).ok()
 }
 
-pub(super) fn is_null(value: &RawValue) -> bool {
-    value.get() == "null"
+pub(super) fn is_null(value: &str) -> bool {
+    value == "null"
 }
 
 /// Where a part of the text stands in it.

@@ -7,7 +7,6 @@
 //! Keys are compared after their escapes are undone, as every backend does.
 
 use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 
 use crate::request::fields::{Field, Object, after_brace, decoded, span};
 use crate::request::stream_options::read_stream_options;
@@ -21,7 +20,11 @@ use crate::route::Shape;
 /// gateway decides by.
 pub fn read_json(shape: Shape, body: &[u8]) -> Result<BodyFacts, BodyError> {
     let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error.valid_up_to()))?;
-    let object: Object<'_> = serde_json::from_str(text).map_err(|error| not_an_object(&error))?;
+    let object = match Object::scan(text) {
+        Some(object) => object,
+        // It knows what is wrong.
+        None => serde_json::from_str(text).map_err(|error| not_an_object(&error))?,
+    };
     if let Some(field) = object.duplicate {
         return Err(BodyError::Duplicate {
             field: field.name(),
@@ -68,9 +71,9 @@ fn choices(shape: Shape, object: &Object<'_>) -> u64 {
 }
 
 /// A list of numbers is one prompt, in tokens.
-fn prompts(prompt: &RawValue) -> u64 {
+fn prompts(prompt: &str) -> u64 {
     let is_number = |first: &u8| *first == b'-' || first.is_ascii_digit();
-    let items = prompt.get().strip_prefix('[').map(str::trim_ascii_start);
+    let items = prompt.strip_prefix('[').map(str::trim_ascii_start);
     match items {
         Some(items) if !items.as_bytes().first().is_some_and(is_number) => {
             // Nothing of an item is kept.
@@ -85,7 +88,7 @@ fn require_content(shape: Shape, object: &Object<'_>) -> Result<(), BodyError> {
     let has = |field| object.get(field).is_some();
     match shape {
         Shape::Chat => match object.get(Field::Messages) {
-            Some(messages) if is_filled_array(messages.get()) => Ok(()),
+            Some(messages) if is_filled_array(messages) => Ok(()),
             Some(_) | None => Err(BodyError::NoMessages),
         },
         Shape::Embeddings if !has(Field::Input) => Err(BodyError::NoInput),
@@ -140,7 +143,7 @@ fn conversation_id(object: &Object<'_>) -> Option<String> {
 
 fn model_edit(text: &str, object: &Object<'_>) -> ModelEdit {
     match object.found[Field::Model as usize] {
-        Some(value) => ModelEdit::JsonValue(span(text, value.get())),
+        Some(value) => ModelEdit::JsonValue(span(text, value)),
         None => ModelEdit::JsonField {
             at: after_brace(text),
             separator: if object.is_empty { "" } else { "," },

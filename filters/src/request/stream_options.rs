@@ -27,7 +27,7 @@ pub(super) fn read_stream_options(
     let read = match object.found[Field::StreamOptions as usize] {
         None => Ok((IncludeUsage::Absent, insert_options(text, object))),
         Some(value) if is_null(value) => {
-            let range = span(text, value.get());
+            let range = span(text, value);
             let with = "{\"include_usage\":true}";
             Ok((IncludeUsage::Absent, Some(UsageEdit { range, with })))
         }
@@ -50,20 +50,17 @@ fn insert_options(text: &str, object: &Object<'_>) -> Option<UsageEdit> {
     })
 }
 
-fn read_options(
-    text: &str,
-    value: &RawValue,
-) -> Result<(IncludeUsage, Option<UsageEdit>), BodyError> {
+fn read_options(text: &str, value: &str) -> Result<(IncludeUsage, Option<UsageEdit>), BodyError> {
     let wrong_type = |field, expected| BodyError::WrongType { field, expected };
     let options: Options<'_> =
-        serde_json::from_str(value.get()).map_err(|_| wrong_type("stream_options", "an object"))?;
+        serde_json::from_str(value).map_err(|_| wrong_type("stream_options", "an object"))?;
     if options.is_duplicate {
         return Err(BodyError::Duplicate {
             field: INCLUDE_USAGE,
         });
     }
     let Some(include_usage) = options.include_usage else {
-        let at = span(text, value.get()).start + 1;
+        let at = span(text, value).start + 1;
         let with = if options.is_empty {
             "\"include_usage\":true"
         } else {
@@ -81,7 +78,7 @@ fn read_options(
         range: span(text, include_usage.get()),
         with: "true",
     });
-    match decoded(include_usage) {
+    match decoded(include_usage.get()) {
         Some(Some(true)) => Ok((IncludeUsage::Asked, None)),
         Some(Some(false)) => Ok((IncludeUsage::Declined, replace)),
         Some(None) => Ok((IncludeUsage::Absent, replace)),
