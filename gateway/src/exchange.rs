@@ -23,7 +23,6 @@ use filters::refusal::Refusal;
 use filters::request::{self, BodyError, BodyFacts};
 use filters::route::{Call, Shape};
 use http::{Method, Uri};
-use pingora::connectors::http::Connector;
 use pingora::protocols::http::ServerSession;
 
 use crate::body::{self, Body, Unread};
@@ -36,6 +35,7 @@ use crate::stage::admit::token::{self, Token};
 use crate::stage::admit::{self, Head};
 use crate::stage::limit::{self, Asking, Denied, Hold};
 use crate::state::State;
+use crate::upstream::connector::Connector;
 
 /// What became of a request.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod context;
+pub mod downstream;
 pub mod embed;
 pub mod exchange;
 pub mod health;

@@ -3,15 +3,21 @@
 //! Pingora bounds the silence between two reads of a head, but not the head as a whole, waits for the first 24 bytes of
 //! a connection that may speak HTTP/2 in plain text for ever, and takes every connection there is. So a caller that drips
 //! its head byte by byte, or opens connections and says nothing, would hold memory for as long as it likes.
+//! Understood requests over HTTP/1.1 are served without Pingora's proxy (`direct`); the rest by it.
 //! Never looks at a request.
 
+mod direct;
+
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
@@ -19,14 +25,31 @@ use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
 use crate::config::plan::Limits;
+use crate::downstream::{self, Joined};
 use crate::proxy::Gateway;
-use crate::state::State;
 use crate::stop::Step;
+
+use self::direct::Leaving;
 
 /// Window of an HTTP/2 upload: images would crawl through the default 64 KiB on a long way. Bytes.
 const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
 /// What HTTP/2 with prior knowledge begins with. Bytes.
 const PREFACE_BYTES: usize = 24;
+/// TLS reads a record in small pieces; a record is 16 KiB. Bytes.
+const TLS_READ_BYTES: usize = 16 << 10;
+
+/// A plain listener. Whoever reads has a buffer of its own, so a second one would only be copied from; Pingora's is
+/// 64 KiB for each connection.
+pub fn plain(address: &SocketAddr) -> ListenerConfig {
+    ListenerConfig::tcp(address.to_string()).l4_buffer(L4BufferSettings::unbuffered())
+}
+
+/// A listener with TLS.
+pub fn tls(address: &SocketAddr, settings: TlsSettings) -> ListenerConfig {
+    ListenerConfig::tcp(address.to_string())
+        .l4_buffer(L4BufferSettings::new(TLS_READ_BYTES, 0))
+        .tls(settings)
+}
 
 tokio::task_local! {
     /// Whether the head of the request that this task serves has arrived.
@@ -81,10 +104,13 @@ impl Drop for Open {
 pub struct Door(Arc<Listener>);
 
 impl Door {
-    /// In front of Pingora's proxy.
-    pub fn new(proxy: HttpProxy<Gateway>, state: Arc<State>) -> Self {
-        let proxy = Arc::new(proxy);
-        Door(Arc::new(Listener { proxy, state }))
+    /// In front of Pingora's proxy of this gateway.
+    pub fn new(proxy: HttpProxy<Gateway>, gateway: Gateway) -> Self {
+        Door(Arc::new(Listener {
+            proxy: Arc::new(proxy),
+            gateway,
+            leaving: Leaving::default(),
+        }))
     }
 }
 
@@ -95,7 +121,8 @@ impl ServerApp for Door {
         mut stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let Listener { proxy, state } = self.0.as_ref();
+        let Listener { proxy, gateway, .. } = self.0.as_ref();
+        let state = &gateway.state;
         let limits = state.plan.load().server.limits.clone();
         let Some(_open) = state.connections.enter(limits.max_connections) else {
             state.metrics.connection_refused();
@@ -111,7 +138,8 @@ impl ServerApp for Door {
                 return None;
             }
         }
-        self.0.process_new(stream, shutdown).await
+        let joined = Box::new(Joined::new(stream));
+        self.0.process_new(joined, shutdown).await
     }
 
     async fn cleanup(&self) {
@@ -122,7 +150,8 @@ impl ServerApp for Door {
 /// Pingora's proxy, with a bound on the time that a request's head takes.
 struct Listener {
     proxy: Arc<HttpProxy<Gateway>>,
-    state: Arc<State>,
+    gateway: Gateway,
+    leaving: Leaving,
 }
 
 #[async_trait]
@@ -135,19 +164,22 @@ impl HttpServerApp for Listener {
         if session.as_http2().is_some() {
             return self.proxy.process_new_http(session, shutdown).await;
         }
-        let allowed = head_allowance(&session, &self.state.plan.load().server.limits);
-        let served = async {
-            tokio::select! {
-                biased;
-                reused = self.proxy.process_new_http(session, shutdown) => reused,
-                () = late(allowed) => None,
-            }
-        };
-        HEAD_ARRIVED.scope(Cell::new(false), served).await
+        let allowed = head_allowance(&session, &self.gateway.state.plan.load().server.limits);
+        if downstream::begin(&session) {
+            return self.direct(Box::new(session), allowed, shutdown).await;
+        }
+        self.proxied(session, allowed, shutdown).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        let streams = self.state.plan.load().server.limits.max_concurrent_streams;
+        let streams = self
+            .gateway
+            .state
+            .plan
+            .load()
+            .server
+            .limits
+            .max_concurrent_streams;
         let mut options = default_h2_options();
         options.initial_window_size(HTTP2_WINDOW_BYTES);
         options.max_concurrent_streams(u32::try_from(streams).unwrap_or(u32::MAX));
@@ -160,8 +192,27 @@ impl HttpServerApp for Listener {
 
     /// Nothing is accepted any more; this closes connections without a call.
     async fn http_cleanup(&self) {
-        self.state.stop.reached(Step::Idle).await;
+        self.gateway.state.stop.reached(Step::Idle).await;
+        self.leaving.now();
         self.proxy.http_cleanup().await;
+    }
+}
+
+impl Listener {
+    async fn proxied(
+        &self,
+        session: ServerSession,
+        allowed: Duration,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let served = async {
+            tokio::select! {
+                biased;
+                reused = self.proxy.process_new_http(session, shutdown) => reused,
+                () = late(allowed) => None,
+            }
+        };
+        HEAD_ARRIVED.scope(Cell::new(false), served).await
     }
 }
 

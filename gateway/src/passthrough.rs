@@ -75,9 +75,17 @@ pub fn is_carried(session: &ServerSession, call: &Call<'_>, server: &Server) -> 
     if call.shape != Shape::Other {
         return false;
     }
+    is_websocket(session) || (is_large(session, server) && !call.model_in_body)
+}
+
+/// Whether [`is_carried`] may say so, as far as the head tells.
+pub fn may_be_carried(session: &ServerSession, server: &Server) -> bool {
+    is_websocket(session) || is_large(session, server)
+}
+
+fn is_large(session: &ServerSession, server: &Server) -> bool {
     let stated = body::stated_length_bytes(session);
-    let large = stated.is_some_and(|length| length > server.max_request_body_bytes);
-    is_websocket(session) || (large && !call.model_in_body)
+    stated.is_some_and(|length| length > server.max_request_body_bytes)
 }
 
 /// Chooses a backend for a call that will be carried.

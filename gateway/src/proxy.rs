@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use filters::refusal::Refusal;
-use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -20,8 +20,10 @@ use crate::reply::{self, Fields};
 use crate::stage::account;
 use crate::state::State;
 use crate::traces;
+use crate::upstream::connector::Connector;
 
 /// The gateway as Pingora sees it.
+#[derive(Clone)]
 pub struct Gateway {
     /// What outlives a request.
     pub state: Arc<State>,
@@ -52,19 +54,16 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        let limits = &ctx.arrival.plan.server.limits;
-        let downstream = session.as_downstream_mut();
-        downstream.set_pipelining_enabled(true);
-        downstream.set_read_timeout(Some(limits.body_timeout));
-        downstream.set_write_timeout(Some(limits.write_timeout));
-        let keeps = !self.state.stop.is_leaving();
-        downstream.set_keepalive(keeps.then_some(limits.idle_timeout.as_secs()));
-        ctx.arrival.trace = traces::begin(&ctx.arrival.plan, downstream.req_header());
+        prepare(&self.state, session.as_downstream_mut(), &mut ctx.arrival);
         Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        match self.exchange(session, &ctx.arrival).serve().await {
+        match self
+            .exchange(session.as_downstream_mut(), &ctx.arrival)
+            .serve()
+            .await
+        {
             Served::Answered { record, abort } => ctx.answered(record, abort),
             Served::Carry(carried) => {
                 ctx.carried = Some(*carried);
@@ -168,14 +167,40 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    fn exchange<'a>(&'a self, session: &'a mut Session, arrival: &'a Arrival) -> Exchange<'a> {
+    /// Serves a request without Pingora's proxy; false where its connection must be closed.
+    pub async fn serve(&self, session: &mut ServerSession, arrival: &mut Arrival) -> bool {
+        prepare(&self.state, session, arrival);
+        let (record, abort) = match self.exchange(session, arrival).serve().await {
+            Served::Answered { record, abort } => (record, abort),
+            Served::Carry(carried) => (Box::new(carried.into_record(None, None)), true),
+        };
+        let head = session.req_header();
+        account::account(&self.state, arrival, head, &record, clock::now());
+        !abort
+    }
+
+    fn exchange<'a>(
+        &'a self,
+        session: &'a mut ServerSession,
+        arrival: &'a Arrival,
+    ) -> Exchange<'a> {
         Exchange {
             state: &self.state,
             connector: &self.connector,
-            session: session.as_downstream_mut(),
+            session,
             arrival,
         }
     }
+}
+
+fn prepare(state: &State, session: &mut ServerSession, arrival: &mut Arrival) {
+    let limits = &arrival.plan.server.limits;
+    session.set_pipelining_enabled(true);
+    session.set_read_timeout(Some(limits.body_timeout));
+    session.set_write_timeout(Some(limits.write_timeout));
+    let keeps = !state.stop.is_leaving();
+    session.set_keepalive(keeps.then_some(limits.idle_timeout.as_secs()));
+    arrival.trace = traces::begin(&arrival.plan, session.req_header());
 }
 
 impl Context {
@@ -214,7 +239,7 @@ impl Context {
 
 impl Arrival {
     /// A request that arrives now.
-    fn now(state: &State) -> Self {
+    pub fn now(state: &State) -> Self {
         Arrival {
             at: clock::now(),
             plan: state.plan.load_full(),

@@ -10,6 +10,7 @@ use filters::refusal::Refusal;
 use http::header::{self, HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
+use pingora::{Error, ErrorType};
 
 use crate::body;
 
@@ -97,6 +98,15 @@ pub fn of(refusal: &Refusal) -> Reply {
         }
         Refusal::PolicyFailed { .. } => plain(500, SERVER),
     }
+}
+
+/// Tells a caller whose request can't be parsed so, and ends its connection.
+pub async fn unreadable(session: &mut ServerSession, error: &Error) {
+    if *error.etype() == ErrorType::InvalidHTTPHeader {
+        // Whoever isn't there any more can't be told.
+        let _gone = session.respond_error(400).await;
+    }
+    session.shutdown().await;
 }
 
 /// `{"error":{"code","message","type","param":null}}`

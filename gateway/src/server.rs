@@ -15,7 +15,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pingora::apps::HttpServerOptions;
 use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
 use pingora::listeners::tls::TlsSettings;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
@@ -36,6 +35,7 @@ use crate::metrics::Metrics;
 use crate::proxy::Gateway;
 use crate::state::State;
 use crate::tls;
+use crate::upstream::connector::Connector;
 
 /// How often Pingora's loop may try a carried call: a pool's attempts, and the addresses of each name. What ends it is the
 /// pool's own count.
@@ -93,17 +93,17 @@ pub fn run(plan: Plan, start: Start) -> Result<(), StartError> {
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&settings));
     server.bootstrap();
     let options = ConnectorOptions::from_server_conf(&server.configuration);
-    let connector = Arc::new(Connector::new(Some(options)));
-    state.identities.connect(connector.clone());
-    state.issuers.connect(connector.clone());
+    let connector = Arc::new(Connector::new(options));
+    state.identities.connect(connector.any());
+    state.issuers.connect(connector.any());
     let proxy = |options: HttpServerOptions| {
         let gateway = Gateway {
             state: state.clone(),
             connector: connector.clone(),
         };
-        let mut proxy = http_proxy(&server.configuration, gateway);
+        let mut proxy = http_proxy(&server.configuration, gateway.clone());
         proxy.server_options = Some(options);
-        Door::new(proxy, state.clone())
+        Door::new(proxy, gateway)
     };
     for service in server_services(&settings, tls, proxy) {
         server.add_service(Accepting {
@@ -160,16 +160,16 @@ fn server_services(
     options.h2_idle_timeout = Some(settings.limits.idle_timeout);
     let mut public = Service::new("gateway".into(), proxy(options.clone()));
     for address in &settings.listen {
-        public.add_tcp(&address.to_string());
+        public.add_listener(listener::plain(address));
     }
     for (address, tls) in tls {
-        public.add_tls_with_settings(&address.to_string(), None, tls);
+        public.add_listener(listener::tls(&address, tls));
     }
     let mut services = vec![public];
     if let Some(address) = settings.h2c {
         options.h2c = true;
         let mut inside = Service::new("gateway-h2c".into(), proxy(options));
-        inside.add_tcp(&address.to_string());
+        inside.add_listener(listener::plain(&address));
         services.push(inside);
     }
     services
@@ -178,6 +178,8 @@ fn server_services(
 fn server_conf(settings: &plan::Server) -> ServerConf {
     ServerConf {
         threads: settings.threads,
+        // One thread has nobody to steal from; a runtime that knows so needs a tenth less.
+        work_stealing: settings.threads > 1,
         grace_period_seconds: Some(GRACE_S),
         upstream_keepalive_pool_size: POOLED_CONNECTIONS,
         max_retries: CARRIED_TRIES,

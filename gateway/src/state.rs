@@ -8,6 +8,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use ahash::RandomState;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
@@ -333,14 +334,14 @@ impl Drop for Slot {
 /// for ever after, such as metric handles. The caller bounds its size.
 #[derive(Debug)]
 pub struct Registry<K, V> {
-    map: ArcSwap<HashMap<K, Arc<V>>>,
+    map: ArcSwap<HashMap<K, Arc<V>, RandomState>>,
     growing: Mutex<()>,
 }
 
 impl<K, V> Default for Registry<K, V> {
     fn default() -> Self {
         Registry {
-            map: ArcSwap::from_pointee(HashMap::new()),
+            map: ArcSwap::from_pointee(HashMap::default()),
             growing: Mutex::new(()),
         }
     }

@@ -3,6 +3,9 @@
 
 pub mod addresses;
 pub mod call;
+pub mod connector;
 pub mod fault;
 pub mod headers;
+pub mod http1;
 pub mod peers;
+pub mod silence;

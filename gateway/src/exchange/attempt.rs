@@ -11,17 +11,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use pingora::connectors::http::Connector;
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession;
-use pingora::upstreams::peer::{HttpPeer, Peer};
+use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use crate::clock;
 use crate::config::plan::Backend;
 use crate::stage::forward::{self, Outgoing};
 use crate::stage::respond::{self, Failure};
+use crate::upstream::connector::{Connector, Session};
 use crate::upstream::fault::Fault;
+use crate::upstream::http1::{Http1, Parts};
 use crate::upstream::peers::Peers;
 
 /// Tells a new connection's pool key from the pooled ones'.
@@ -44,7 +45,7 @@ const INTERIM_ANSWERS_MAX: usize = 8;
 /// A backend that has answered: the head is read, the body isn't.
 pub struct Reached {
     /// The connection, with the answer's head.
-    pub upstream: HttpSession,
+    pub upstream: Session,
     /// The request was sent whole, so the connection can be used again.
     pub reusable: bool,
     peer: Arc<HttpPeer>,
@@ -62,11 +63,7 @@ impl Reached {
     /// Gives the connection back to the pool; the answer must have been read to its end.
     pub async fn release(self, connector: &Connector) {
         if self.reusable {
-            let idle_timeout = self.peer.idle_timeout();
-            let (upstream, peer) = (self.upstream, self.peer);
-            connector
-                .release_http_session(upstream, peer.as_ref(), idle_timeout)
-                .await;
+            connector.release(self.upstream, &self.peer).await;
         }
     }
 }
@@ -125,7 +122,7 @@ struct Broken {
 }
 
 struct Connected {
-    upstream: HttpSession,
+    upstream: Session,
     reused: bool,
     /// By which it is given back.
     peer: Arc<HttpPeer>,
@@ -145,7 +142,7 @@ async fn connect(
         let peer = peers.peer(backend, left).await;
         let peer = peer.map_err(|error| Broken::unconnected(error, false))?;
         let by = if fresh { unpooled(&peer) } else { peer.clone() };
-        match connector.get_http_session(by.as_ref()).await {
+        match connector.get(by.as_ref()).await {
             Ok((upstream, reused)) => {
                 return Ok(Connected {
                     upstream,
@@ -224,18 +221,23 @@ pub fn failure_of(error: &Error) -> Failure {
 
 /// Whether the whole request was taken.
 async fn send(
-    upstream: &mut HttpSession,
+    upstream: &mut Session,
     backend: &Backend,
     head: RequestHeader,
     outgoing: &Outgoing,
 ) -> Result<bool> {
-    let mut head = Box::new(head);
-    if upstream.as_http2().is_some() {
-        forward::to_http2(&mut head, backend)?;
-    }
-    upstream.write_request_header(head).await?;
     upstream.set_read_timeout(None);
-    let written = write_body(upstream, &outgoing.body).await;
+    let written = match upstream {
+        Session::Own(session) => write(session, &head, &outgoing.body).await,
+        Session::Pingora(session) => {
+            let mut head = Box::new(head);
+            if session.as_http2().is_some() {
+                forward::to_http2(&mut head, backend)?;
+            }
+            session.write_request_header(head).await?;
+            write_apart(session, &outgoing.body).await
+        }
+    };
     let first_byte = backend.timeouts.first_byte;
     upstream.set_read_timeout(Some(match &written {
         Ok(_) => first_byte,
@@ -266,7 +268,26 @@ enum Written {
     Refused,
 }
 
-async fn write_body(upstream: &mut HttpSession, parts: &[Bytes]) -> Result<Written> {
+/// Head and body together, as far as one write goes.
+async fn write(session: &mut Http1, head: &RequestHeader, parts: &[Bytes]) -> Result<Written> {
+    let mut parts = Parts::new(parts);
+    session.send_head(head, &mut parts).await?;
+    while !parts.is_empty() {
+        if session.answer().is_none()
+            && let Some(read) = session.read_head().now_or_never()
+        {
+            read?;
+        }
+        if is_refusal(session.answer()) {
+            return Ok(Written::Refused);
+        }
+        session.send_body(&mut parts).await?;
+    }
+    Ok(Written::Whole)
+}
+
+/// The body, after its head.
+async fn write_apart(upstream: &mut HttpSession, parts: &[Bytes]) -> Result<Written> {
     let mut first = true;
     for part in parts {
         let mut rest = part.clone();
@@ -291,11 +312,14 @@ fn refused_already(upstream: &mut HttpSession) -> Result<bool> {
             Some(read) => read?,
         }
     }
-    let head = upstream.response_header();
-    Ok(head.is_some_and(|head| respond::refuses_request(head.status)))
+    Ok(is_refusal(upstream.response_header()))
 }
 
-async fn read_head(upstream: &mut HttpSession) -> Result<()> {
+fn is_refusal(answer: Option<&ResponseHeader>) -> bool {
+    answer.is_some_and(|answer| respond::refuses_request(answer.status))
+}
+
+async fn read_head(upstream: &mut Session) -> Result<()> {
     for _ in 0..INTERIM_ANSWERS_MAX + 2 {
         match upstream.response_header().map(|head| head.status) {
             None => upstream.read_response_header().await?,
@@ -309,7 +333,7 @@ async fn read_head(upstream: &mut HttpSession) -> Result<()> {
 }
 
 /// Whether an answer came to its end within the bound.
-async fn read_out(upstream: &mut HttpSession) -> bool {
+async fn read_out(upstream: &mut Session) -> bool {
     let mut read_bytes = 0;
     while read_bytes <= DISCARD_MAX_BYTES {
         match upstream.read_response_body().await {
@@ -326,6 +350,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::net::TcpListener;
 
+    use pingora::connectors::ConnectorOptions;
+
     use super::*;
     use crate::upstream::peers::tests::{at, plan};
 
@@ -337,7 +363,7 @@ mod tests {
         let plan = plan("models.example", "1s");
         let backend = &plan.backends[0];
         let peers = at(backend, &[&well, &nobody]).await;
-        let connector = Connector::new(None);
+        let connector = Connector::new(ConnectorOptions::new(8));
         let mut tried = Vec::new();
         for _ in 0..6 {
             let connected = connect(&connector, &peers, backend, false).await;
@@ -358,7 +384,13 @@ mod tests {
         let plan = plan("models.example", "1s");
         let backend = &plan.backends[0];
         let peers = at(backend, &[&first, &second]).await;
-        let connected = connect(&Connector::new(None), &peers, backend, false).await;
+        let connected = connect(
+            &Connector::new(ConnectorOptions::new(8)),
+            &peers,
+            backend,
+            false,
+        )
+        .await;
         let broken = connected.err().unwrap();
         assert_eq!((broken.failure, broken.stale), (Failure::Connect, false));
     }

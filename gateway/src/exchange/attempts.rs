@@ -63,7 +63,7 @@ enum Unreached {
 struct Passing {
     reached: Reached,
     outgoing: Outgoing,
-    answer: ResponseHeader,
+    answer: Box<ResponseHeader>,
     /// What its breaker is told when it has gone through; told already if absent.
     outcome: Option<Outcome>,
 }
@@ -124,11 +124,11 @@ impl<'a, 'u> Attempts<'a, 'u> {
         if let Some(trace) = &self.exchange.arrival.trace {
             trace.attempts(backend);
         }
-        let (reached, outgoing) = match self.reach(backend).await {
+        let (mut reached, outgoing) = match self.reach(backend).await {
             Ok(reached) => reached,
             Err(unreached) => return self.unreached(course, step, unreached),
         };
-        let Some(answer) = reached.upstream.response_header().cloned() else {
+        let Some(answer) = reached.upstream.take_response_header() else {
             return self.unreached(course, step, Unreached::Failed(Failure::Reset));
         };
         course.heard(step, &answer.headers, clock::now().time());

@@ -13,7 +13,6 @@ use filters::outcome::Outcome;
 use filters::route::Schema;
 use filters::time::Time;
 use filters::units::Tokens;
-use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -28,6 +27,7 @@ use crate::stage::forward::{self, Outgoing};
 use crate::stage::respond::{self, Failure};
 use crate::state::State;
 use crate::trips;
+use crate::upstream::connector::Connector;
 use crate::upstream::fault::Fault;
 use crate::upstream::headers::HeaderView;
 

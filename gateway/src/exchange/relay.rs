@@ -30,6 +30,7 @@ use self::upstream::Came;
 use crate::affinity::Holder;
 use crate::clock::Moment;
 use crate::context::End;
+use crate::downstream;
 use crate::stage::cache::{Keeping, Made};
 use crate::stage::limit::Hold;
 use crate::stage::respond::{self, BrokenBy, Failure, Framing};
@@ -96,7 +97,7 @@ pub struct Relay<'a> {
     /// To the backend; its head is read.
     pub upstream: Upstream<'a>,
     /// The answer's head.
-    pub answer: ResponseHeader,
+    pub answer: Box<ResponseHeader>,
     /// The operation's shape.
     pub shape: Shape,
     /// Whether the extra usage chunk is kept from the caller.
@@ -121,6 +122,15 @@ enum Next {
     Stopped,
 }
 
+impl Next {
+    fn over(over: upstream::Over) -> Self {
+        match over {
+            upstream::Over::End => Next::End,
+            upstream::Over::Cut(failure) => Next::Cut(failure),
+        }
+    }
+}
+
 impl Relay<'_> {
     /// Passes the whole answer on.
     pub async fn run(mut self) -> Relayed {
@@ -143,14 +153,17 @@ impl Relay<'_> {
     }
 
     async fn next(&mut self) -> Next {
+        // What came with the last bytes is no reason to wait for the caller.
+        if let Some(over) = self.upstream.over() {
+            return Next::over(over);
+        }
         tokio::select! {
             // First the caller: events that never cease mustn't hide that it left.
             biased;
             _ = self.session.read_body_or_idle(true) => Next::Gone,
             came = self.upstream.next() => match came {
                 Came::Chunk(chunk) => Next::Chunk(chunk),
-                Came::Over(upstream::Over::End) => Next::End,
-                Came::Over(upstream::Over::Cut(failure)) => Next::Cut(failure),
+                Came::Over(over) => Next::over(over),
             },
             // Last: it costs nothing as long as there is something to read.
             () = self.stop.cut() => Next::Stopped,
@@ -159,7 +172,7 @@ impl Relay<'_> {
 
     async fn send_head(&mut self, framing: Framing) -> Result<(), Relayed> {
         let version = self.session.req_header().version;
-        let head = respond::head(&self.answer, framing, version);
+        let head = respond::head(respond::taken(&mut self.answer), framing, version);
         let Ok(mut head) = head else {
             return Err(Relayed::new(End::UpstreamCut));
         };
@@ -174,13 +187,20 @@ impl Relay<'_> {
         if closes {
             self.session.set_keepalive(None);
         }
-        let sent = self.session.write_response_header(Box::new(head)).await;
+        // It leaves with what follows it.
+        downstream::hold(self.session);
+        let sent = self.session.write_response_header(head).await;
+        downstream::release(self.session);
         sent.map_err(|_| Relayed::new(End::ClientGone))
     }
 
     async fn send(&mut self, bytes: Bytes) -> Result<(), ()> {
         if bytes.is_empty() {
             return Ok(());
+        }
+        if self.upstream.over() == Some(upstream::Over::End) && self.keeping.is_none() {
+            // The end of the body follows at once, and takes this along.
+            downstream::hold(self.session);
         }
         let sent = self.session.write_response_body(bytes, false).await;
         sent.map_err(|_| ())
@@ -196,6 +216,7 @@ impl Relay<'_> {
     }
 
     async fn finish(&mut self) -> End {
+        downstream::release(self.session);
         match self.session.write_response_body(Bytes::new(), true).await {
             Ok(()) => End::Complete,
             Err(_) => End::ClientGone,

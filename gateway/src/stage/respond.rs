@@ -3,13 +3,15 @@
 //!
 //! Never reads from a connection; the drivers do.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use filters::outcome::{Credential, FailureReason, Outcome};
 use filters::refusal::Refusal;
 use filters::retry_after;
 use filters::route::Shape;
 use filters::time::UnixTime;
-use http::header;
+use http::header::{self, HeaderName};
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
@@ -167,27 +169,48 @@ pub enum Framing {
     Unknown,
 }
 
+/// Takes an answer's head to pass it on; its status stays.
+pub fn taken(answer: &mut Box<ResponseHeader>) -> Box<ResponseHeader> {
+    let mut stub = BARE.clone();
+    // A status that was one stays one.
+    let _ = stub.set_status(answer.status);
+    std::mem::replace(answer, Box::new(stub))
+}
+
+/// A head without fields.
+static BARE: LazyLock<ResponseHeader> = LazyLock::new(|| {
+    let head = http::Response::new(()).into_parts().0;
+    ResponseHeader::from(head)
+});
+
 /// The answer's head as the caller gets it.
 ///
 /// # Errors
 /// When Pingora can't build it; the fields were parsed before, so in practice never.
 pub fn head(
-    answer: &ResponseHeader,
+    mut head: Box<ResponseHeader>,
     framing: Framing,
     downstream: Version,
-) -> pingora::Result<ResponseHeader> {
-    let capacity = answer.headers.len() + 1;
-    let mut head = ResponseHeader::build(answer.status, Some(capacity))?;
-    let nominated = match answer.headers.contains_key(header::CONNECTION) {
-        true => headers::nominated(&answer.headers),
+) -> pingora::Result<Box<ResponseHeader>> {
+    head.set_version(Version::HTTP_11);
+    head.set_reason_phrase(None)?;
+    let nominated = match head.headers.contains_key(header::CONNECTION) {
+        true => headers::nominated(&head.headers),
         false => Vec::new(),
     };
-    for (name, value) in &answer.headers {
-        let as_stated = matches!(framing, Framing::AsStated | Framing::Bodyless);
-        let restated = name == header::CONTENT_LENGTH && !as_stated;
-        if headers::goes_downstream(name) && !restated && !nominated.contains(name) {
-            head.append_header(name.clone(), value.clone())?;
-        }
+    let restates = matches!(framing, Framing::Length(_) | Framing::Unknown);
+    let stays = |name: &HeaderName| {
+        let restated = restates && name == header::CONTENT_LENGTH;
+        !headers::goes_downstream(name) || restated || nominated.contains(name)
+    };
+    let staying: Vec<HeaderName> = head
+        .headers
+        .keys()
+        .filter(|name| stays(name))
+        .cloned()
+        .collect();
+    for name in &staying {
+        head.remove_header(name);
     }
     if let Framing::Length(length) = framing {
         head.insert_header(header::CONTENT_LENGTH, length)?;
@@ -302,7 +325,7 @@ mod tests {
             ("set-cookie", "b=2"),
             ("content-length", "10"),
         ]);
-        let head = head(&upstream, Framing::Length(4), Version::HTTP_11).unwrap();
+        let head = head(Box::new(upstream), Framing::Length(4), Version::HTTP_11).unwrap();
         let mut names: Vec<_> = head.headers.keys().map(|name| name.as_str()).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-length", "set-cookie", "x-ms-region"]);
@@ -313,9 +336,11 @@ mod tests {
     #[test]
     fn an_answer_of_unknown_length_is_chunked_for_http_1_1_alone() {
         let upstream = answer(&[("content-length", "10")]);
-        let chunked = head(&upstream, Framing::Unknown, Version::HTTP_11).unwrap();
+        let unknown =
+            |version| head(Box::new(upstream.clone()), Framing::Unknown, version).unwrap();
+        let chunked = unknown(Version::HTTP_11);
         assert_eq!(chunked.headers["transfer-encoding"], "chunked");
-        let framed = head(&upstream, Framing::Unknown, Version::HTTP_2).unwrap();
+        let framed = unknown(Version::HTTP_2);
         assert!(framed.headers.is_empty());
     }
 

@@ -9,10 +9,10 @@
 //! so nothing is ever counted on a cell that nobody will read.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
+use ahash::RandomState;
 use arc_swap::ArcSwap;
 use filters::limit::bucket::{Bucket, CAPACITY, Rate, Refill, Verdict};
 use filters::limit::quota::{Hour, Period, Quota, Used};
@@ -39,7 +39,7 @@ pub struct Counters {
     len: AtomicUsize,
 }
 
-type Map = HashMap<Arc<str>, Arc<Counter>>;
+type Map = HashMap<Arc<str>, Arc<Counter>, RandomState>;
 
 #[derive(Debug, Default)]
 struct Shard {

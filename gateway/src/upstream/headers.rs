@@ -15,7 +15,7 @@ pub struct HeaderView<'a>(pub &'a HeaderMap);
 
 impl Headers for HeaderView<'_> {
     fn value(&self, lower_case_name: &str) -> Option<&[u8]> {
-        self.0.get(lower_case_name).map(|value| value.as_bytes())
+        value(self.0, lower_case_name)
     }
 
     fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
@@ -34,7 +34,7 @@ impl Headers for PublicHeaders<'_> {
     fn value(&self, lower_case_name: &str) -> Option<&[u8]> {
         match is_credential(lower_case_name) {
             true => None,
-            false => self.0.get(lower_case_name).map(|value| value.as_bytes()),
+            false => value(self.0, lower_case_name),
         }
     }
 
@@ -45,6 +45,20 @@ impl Headers for PublicHeaders<'_> {
             }
         });
     }
+}
+
+/// Few fields are compared sooner than one name is parsed and hashed.
+const FEW_FIELDS: usize = 16;
+
+fn value<'h>(headers: &'h HeaderMap, lower_case_name: &str) -> Option<&'h [u8]> {
+    let value = match headers.len() <= FEW_FIELDS {
+        true => {
+            let mut fields = headers.iter();
+            fields.find_map(|(name, value)| (name.as_str() == lower_case_name).then_some(value))
+        }
+        false => headers.get(lower_case_name),
+    };
+    value.map(|value| value.as_bytes())
 }
 
 fn is_credential(lower_case_name: &str) -> bool {

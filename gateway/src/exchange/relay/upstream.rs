@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use pingora::Result;
 use pingora::protocols::http::client::HttpSession;
+use pingora::{Error, Result};
 
 use crate::exchange::attempt;
 use crate::stage::respond::Failure;
+use crate::upstream::connector::Session;
 use crate::upstream::fault::Fault;
 
 /// So much is passed on at once, before more is read. Bytes.
@@ -20,7 +21,7 @@ const AT_ONCE_BYTES: usize = 16 << 10;
 
 /// The body of an answer.
 pub struct Upstream<'a> {
-    upstream: &'a mut HttpSession,
+    session: &'a mut Session,
     gathered: BytesMut,
     over: Option<Over>,
 }
@@ -45,12 +46,17 @@ pub enum Over {
 
 impl<'a> Upstream<'a> {
     /// An answer whose head is read.
-    pub fn new(upstream: &'a mut HttpSession) -> Self {
+    pub fn new(session: &'a mut Session) -> Self {
         Upstream {
-            upstream,
+            session,
             gathered: BytesMut::new(),
             over: None,
         }
+    }
+
+    /// How it ended, if no more comes.
+    pub fn over(&self) -> Option<Over> {
+        self.over
     }
 
     /// The next bytes. Loses nothing when it is dropped while it waits.
@@ -58,64 +64,66 @@ impl<'a> Upstream<'a> {
         if let Some(over) = self.over {
             return Came::Over(over);
         }
-        loop {
-            let read = read(self.upstream, &mut self.gathered).await;
-            if let Some(over) = over(read) {
-                self.over = Some(over);
-                return Came::Over(over);
+        let read = match self.session {
+            // One read takes what is there.
+            Session::Own(session) => {
+                let read = session.read_body().await;
+                if session.is_over() {
+                    self.over = Some(Over::End);
+                }
+                read
             }
-            self.gather();
-            if !self.gathered.is_empty() {
-                return Came::Chunk(self.gathered.split().freeze());
-            }
-        }
-    }
-
-    /// Takes what has come already.
-    fn gather(&mut self) {
-        // A read that isn't waited for needs no timer.
-        let timeout = take_read_timeout(self.upstream);
-        while self.over.is_none() && self.gathered.len() < AT_ONCE_BYTES {
-            match read(self.upstream, &mut self.gathered).now_or_never() {
-                Some(read) => self.over = over(read),
-                None => break,
-            }
-        }
-        self.upstream.set_read_timeout(timeout);
+            Session::Pingora(session) => gather(session, &mut self.gathered, &mut self.over).await,
+        };
+        let over = match read {
+            Ok(Some(chunk)) => return Came::Chunk(chunk),
+            Ok(None) => Over::End,
+            Err(error) => cut(&error),
+        };
+        self.over = Some(over);
+        Came::Over(over)
     }
 }
 
-/// Reads once; whether there was something to read.
-async fn read(upstream: &mut HttpSession, into: &mut BytesMut) -> Result<bool> {
-    match upstream {
-        HttpSession::H1(session) => {
-            let chunk = session.read_body_ref().await?;
-            into.extend_from_slice(chunk.unwrap_or_default());
-            Ok(chunk.is_some())
-        }
-        HttpSession::H2(_) | HttpSession::Custom(_) => {
-            let chunk = upstream.read_response_body().await?;
-            into.extend_from_slice(chunk.as_deref().unwrap_or_default());
-            Ok(chunk.is_some())
-        }
-    }
+fn cut(error: &Error) -> Over {
+    tracing::debug!(error = %Fault(error), "the backend broke off");
+    Over::Cut(attempt::failure_of(error))
 }
 
-fn over(read: Result<bool>) -> Option<Over> {
-    match read {
-        Ok(true) => None,
-        Ok(false) => Some(Over::End),
-        Err(error) => {
-            tracing::debug!(error = %Fault(&error), "the backend broke off");
-            Some(Over::Cut(attempt::failure_of(&error)))
+/// What has come, or what comes first.
+async fn gather(
+    session: &mut HttpSession,
+    gathered: &mut BytesMut,
+    over: &mut Option<Over>,
+) -> Result<Option<Bytes>> {
+    while gathered.is_empty() {
+        match read(session).await? {
+            Some(chunk) => gathered.extend_from_slice(&chunk),
+            None => return Ok(None),
         }
     }
+    // A read that isn't waited for needs no timer.
+    let timeout = take_read_timeout(session);
+    while over.is_none() && gathered.len() < AT_ONCE_BYTES {
+        match read(session).now_or_never() {
+            Some(Ok(Some(chunk))) => gathered.extend_from_slice(&chunk),
+            Some(Ok(None)) => *over = Some(Over::End),
+            Some(Err(error)) => *over = Some(cut(&error)),
+            None => break,
+        }
+    }
+    session.set_read_timeout(timeout);
+    Ok(Some(gathered.split().freeze()))
 }
 
-fn take_read_timeout(upstream: &mut HttpSession) -> Option<Duration> {
-    match upstream {
+async fn read(session: &mut HttpSession) -> Result<Option<Bytes>> {
+    session.read_response_body().await
+}
+
+fn take_read_timeout(session: &mut HttpSession) -> Option<Duration> {
+    match session {
         HttpSession::H1(session) => session.read_timeout.take(),
         HttpSession::H2(session) => session.read_timeout.take(),
-        HttpSession::Custom(_) => None,
+        HttpSession::Custom(()) => None,
     }
 }

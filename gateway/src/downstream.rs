@@ -1,0 +1,398 @@
+//! The connection to a caller, with its small writes joined.
+//!
+//! Pingora writes an answer's head, its body and its last chunk one by one, each by a system call, and each costs more
+//! than all that was decided about the call. While a connection is told to hold, what is written waits here, up to a
+//! bound; it leaves with the next write that isn't held, in one call, or at the latest when the caller is waited for.
+//!
+//! It also keeps what was read of a request until it is known who serves it, so that it can be read again.
+//! Never changes a byte, or their order.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora::apps::HttpPersistentSettings;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::{SslDigest, TlsRef};
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// No more than this is held. Bytes.
+const HELD_MAX_BYTES: usize = 16 << 10;
+/// So many slices are written along with what is held; the rest follow.
+const SLICES: usize = 8;
+
+/// A caller's connection.
+#[derive(Debug)]
+pub struct Joined {
+    stream: Stream,
+    held: BytesMut,
+    holds: AtomicBool,
+    /// Read before anything of the stream.
+    unread: BytesMut,
+    /// Read since the request began, if it is kept.
+    kept: BytesMut,
+    keeps: AtomicBool,
+    is_proxied: bool,
+}
+
+/// A request begins. Whether what is read of it can be put back: not on a connection that went to Pingora's proxy, which
+/// may have read the next request's beginning already.
+pub fn begin(session: &ServerSession) -> bool {
+    joined(session).is_some_and(|joined| {
+        joined.keeps.store(!joined.is_proxied, Ordering::Relaxed);
+        !joined.is_proxied
+    })
+}
+
+/// What is read from now on isn't put back.
+pub fn keep_nothing(session: &ServerSession) {
+    if let Some(joined) = joined(session) {
+        joined.keeps.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A session on the same connection, in which the request is to be read again.
+pub fn put_back(session: ServerSession) -> Option<ServerSession> {
+    let settings = HttpPersistentSettings::for_session(&session);
+    let ServerSession::H1(session) = session else {
+        return None;
+    };
+    let mut joined = session.into_inner().into_any().downcast::<Joined>().ok()?;
+    joined.keeps = AtomicBool::new(false);
+    joined.is_proxied = true;
+    joined.unread = std::mem::take(&mut joined.kept);
+    let mut session = ServerSession::new_http1(joined);
+    settings.apply_to_session(&mut session);
+    Some(session)
+}
+
+/// The connection after a request, with what was read of the next one.
+pub fn with_unread(stream: Stream, next: Option<BytesMut>) -> Option<Stream> {
+    let Some(next) = next else {
+        return Some(stream);
+    };
+    let mut joined = stream.into_any().downcast::<Joined>().ok()?;
+    joined.unread = next;
+    Some(joined)
+}
+
+/// Holds what is written from now on, where the connection can.
+pub fn hold(session: &ServerSession) {
+    set(session, true);
+}
+
+/// The next write takes along what is held.
+pub fn release(session: &ServerSession) {
+    set(session, false);
+}
+
+fn set(session: &ServerSession, holds: bool) {
+    if let Some(joined) = joined(session) {
+        joined.holds.store(holds, Ordering::Relaxed);
+    }
+}
+
+fn joined(session: &ServerSession) -> Option<&Joined> {
+    let stream = session.as_http1()?.stream();
+    stream.as_ref().as_any().downcast_ref()
+}
+
+impl Joined {
+    /// Holds nothing yet.
+    pub fn new(stream: Stream) -> Self {
+        Joined {
+            stream,
+            held: BytesMut::new(),
+            holds: AtomicBool::new(false),
+            unread: BytesMut::new(),
+            kept: BytesMut::new(),
+            keeps: AtomicBool::new(false),
+            is_proxied: false,
+        }
+    }
+
+    fn poll_read_any(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let length = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread.split_to(length));
+        if self.unread.is_empty() {
+            self.unread = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn holds(&self, more_bytes: usize) -> bool {
+        self.holds.load(Ordering::Relaxed) && self.held.len() + more_bytes <= HELD_MAX_BYTES
+    }
+
+    /// Writes what is held.
+    fn poll_let_go(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.held))?;
+            self.went(written)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn went(&mut self, written: usize) -> io::Result<()> {
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.held.advance(written);
+        Ok(())
+    }
+
+    /// Writes what is held and more; how much of `more` went.
+    fn poll_write_joined(
+        &mut self,
+        context: &mut Context<'_>,
+        more: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        while !self.held.is_empty() {
+            let held = self.held.len();
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            slices[0] = IoSlice::new(&self.held);
+            let mut count = 1;
+            for (slice, more) in slices[1..].iter_mut().zip(more) {
+                *slice = *more;
+                count += 1;
+            }
+            let written = Pin::new(&mut self.stream).poll_write_vectored(context, &slices[..count]);
+            let written = ready!(written)?;
+            self.went(written.min(held))?;
+            if written > held {
+                return Poll::Ready(Ok(written - held));
+            }
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(context, more)
+    }
+}
+
+impl AsyncRead for Joined {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = self.poll_read_any(context, buffer);
+        match self.keeps.load(Ordering::Relaxed) {
+            true => self.kept.extend_from_slice(&buffer.filled()[before..]),
+            false if self.kept.is_empty() => {}
+            false => self.kept = BytesMut::new(),
+        }
+        if read.is_pending() && !self.held.is_empty() {
+            // Whoever waits for the caller has nothing more to say for now. An error shows with the next write.
+            self.holds.store(false, Ordering::Relaxed);
+            let _gone = self.poll_let_go(context);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Joined {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.holds(bytes.len()) {
+            self.held.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        match self.held.is_empty() {
+            true => Pin::new(&mut self.stream).poll_write(context, bytes),
+            false => self.poll_write_joined(context, &[IoSlice::new(bytes)]),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if self.holds(length) {
+            for slice in slices {
+                self.held.extend_from_slice(slice);
+            }
+            return Poll::Ready(Ok(length));
+        }
+        self.poll_write_joined(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.holds(0) {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_let_go(context))?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_let_go(context))?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Joined {
+    async fn shutdown(&mut self) {
+        // Whoever isn't there any more can't be told.
+        let _gone = tokio::io::AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Joined {
+    fn id(&self) -> UniqueIDType {
+        self.stream.id()
+    }
+}
+
+impl Ssl for Joined {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.stream.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.stream.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.stream.selected_alpn_proto()
+    }
+}
+
+/// Nobody asks, and Pingora would make a list of it for each request.
+impl GetTimingDigest for Joined {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Joined {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.stream.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.stream.set_proxy_digest(digest);
+    }
+}
+
+impl GetSocketDigest for Joined {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.stream.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.stream.set_socket_digest(digest);
+    }
+}
+
+#[async_trait]
+impl Peek for Joined {
+    async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        self.stream.try_peek(buffer).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use pingora::protocols::l4::stream::Stream as Tcp;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn connected() -> (Joined, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let caller = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        (Joined::new(Box::new(Tcp::from(accepted))), caller)
+    }
+
+    fn is_silent(caller: &TcpStream) -> bool {
+        let read = caller.try_read(&mut [0; 1]);
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    #[tokio::test]
+    async fn what_is_held_leaves_with_the_next_write() {
+        let (mut joined, mut caller) = connected().await;
+        joined.holds.store(true, Ordering::Relaxed);
+        joined.write_all(b"head ").await.unwrap();
+        joined.flush().await.unwrap();
+        assert!(is_silent(&caller));
+        joined.holds.store(false, Ordering::Relaxed);
+        joined.write_all(b"body").await.unwrap();
+        drop(joined);
+        let mut all = String::new();
+        caller.read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, "head body");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_caller_holds_nothing_back() {
+        let (mut joined, mut caller) = connected().await;
+        joined.holds.store(true, Ordering::Relaxed);
+        joined.write_all(b"head").await.unwrap();
+        let mut answer = [0; 4];
+        let (asked, told) = tokio::join!(joined.read(&mut answer), async {
+            let mut head = [0; 4];
+            caller.read_exact(&mut head).await.unwrap();
+            caller.write_all(b"more").await.unwrap();
+            head
+        });
+        assert_eq!((asked.unwrap(), &told, &answer), (4, b"head", b"more"));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_of_a_request_can_be_read_again() {
+        let (joined, mut caller) = connected().await;
+        let request = b"GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n";
+        caller.write_all(request).await.unwrap();
+        let mut session = ServerSession::new_http1(Box::new(joined));
+        assert!(begin(&session));
+        assert!(session.read_request().await.unwrap());
+        let mut again = put_back(session).unwrap();
+        assert!(again.read_request().await.unwrap());
+        assert_eq!(again.req_header().uri.path(), "/a");
+        assert!(!begin(&again));
+    }
+
+    #[tokio::test]
+    async fn more_than_the_bound_is_never_held() {
+        let (mut joined, mut caller) = connected().await;
+        joined.holds.store(true, Ordering::Relaxed);
+        let large = vec![b'x'; HELD_MAX_BYTES];
+        joined.write_all(b"head").await.unwrap();
+        joined.write_all(&large).await.unwrap();
+        drop(joined);
+        let mut all = Vec::new();
+        caller.read_to_end(&mut all).await.unwrap();
+        assert_eq!((all.len(), &all[..5]), (large.len() + 4, &b"headx"[..]));
+    }
+}
