@@ -25,6 +25,7 @@ bench: ## counting tokens, deciding limits, the semantic cache; then CPU time, l
 	cargo bench -p filters --bench tokens --bench limit --bench balance
 	cargo bench -p gateway --bench limits --bench redis_limits --bench cache
 	cargo run --release --bin bench -- $(BENCH)
+	cargo run --release --bin bench -- --no-build growth
 
 instructions: ## counts instructions of hot functions and of requests by valgrind; fails where they grew
 	cargo run --release --bin bench -- instructions

@@ -21,7 +21,6 @@ use crate::stage::account::{self, Spent};
 use crate::stage::cache::{self, Asked, Keeping, Question};
 use crate::state::State;
 use crate::traces::trace::What;
-use crate::upstream::connector::Connector;
 
 /// Calls wait so long for one with the same prompt; then they go on by themselves.
 const FLIGHT_WAIT: Duration = Duration::from_secs(10);

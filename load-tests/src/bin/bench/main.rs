@@ -5,6 +5,7 @@
 
 mod contestant;
 mod driver;
+mod growth;
 mod instructions;
 mod measure;
 mod memory;
@@ -127,6 +128,8 @@ enum Part {
         #[arg(long)]
         update: bool,
     },
+    /// What a call costs as body, history, members, subscriptions and label sets grow
+    Growth,
     /// One hot function, for callgrind
     #[command(hide = true)]
     Hot { name: String, repetitions: u64 },
@@ -155,7 +158,7 @@ async fn until_signal() -> Result<ExitCode, Box<dyn Error>> {
     // The upstream has no other end than this.
     let ended = match arguments.part {
         Some(Part::Upstream { .. }) => Ok(ExitCode::SUCCESS),
-        Some(Part::Instructions { .. } | Part::Hot { .. }) | None => {
+        Some(Part::Instructions { .. } | Part::Hot { .. } | Part::Growth) | None => {
             Err("ended by a signal".into())
         }
     };
@@ -178,6 +181,10 @@ async fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Some(Part::Hot { name, repetitions }) => {
             instructions::hot::run(&name, repetitions)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Some(Part::Growth) => {
+            let places = prepared(&arguments)?;
+            Ok(exit(growth::measure(&places).await?))
         }
         Some(Part::Instructions { update }) => {
             let places = prepared(&arguments)?;

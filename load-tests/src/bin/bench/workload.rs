@@ -9,6 +9,7 @@ mod body;
 use memchr::memmem;
 
 pub(crate) use answer::{Answer, STAMP_DIGITS, STAMP_MARK};
+pub(crate) use body::grown;
 
 /// What is asked over and over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +162,7 @@ pub(crate) struct Expected {
 }
 
 impl Call {
-    fn new(key: &str, body: &str, answer: Answer, extra_headers: &str) -> Self {
+    pub(crate) fn new(key: &str, body: &str, answer: Answer, extra_headers: &str) -> Self {
         let path = match answer {
             Answer::Vectors => "/v1/embeddings",
             Answer::Chat | Answer::Stream | Answer::Paced | Answer::Held => "/v1/chat/completions",

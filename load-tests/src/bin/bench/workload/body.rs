@@ -20,6 +20,20 @@ pub(super) fn chat(answer: Answer) -> String {
     )
 }
 
+/// So many messages of so many bytes, and a new one.
+pub(crate) fn grown(bytes: usize, messages: usize) -> String {
+    let mut words = Words(5);
+    let mut out = format!("{{\"model\":\"{}\",\"messages\":[", Answer::Chat.model());
+    for _ in 0..messages {
+        let text = words.text(bytes);
+        out.push_str(&format!("{{\"role\":\"user\",\"content\":\"{text}\"}},"));
+    }
+    out.push_str(&format!(
+        "{{\"role\":\"user\",\"content\":\"{SERIAL}\"}}]}}"
+    ));
+    out
+}
+
 /// Some 200 messages of 500 bytes, and a new one.
 pub(super) fn history() -> String {
     let mut words = Words(2);
