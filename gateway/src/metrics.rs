@@ -4,6 +4,8 @@
 //! labels on every call. Label values come from the configuration or from closed sets, or are bounded by
 //! `max-series`. Never decides what is counted; `stage::account` does.
 
+mod budgets;
+mod connections;
 mod described;
 mod fetches;
 mod logs;
@@ -28,8 +30,6 @@ const OVERHEAD: &str = "tollgate_overhead_seconds";
 const USAGE_RECORDS: &str = "tollgate_usage_records_total";
 const REFUSALS: &str = "tollgate_refusals_total";
 const WOULD_REFUSE: &str = "tollgate_would_refuse_total";
-const BUDGET_WARNINGS: &str = "tollgate_budget_warnings_total";
-const BUDGET_UNPRICED: &str = "tollgate_budget_unpriced_total";
 const REDIS_UP: &str = "tollgate_redis_up";
 const REDIS_ERRORS: &str = "tollgate_redis_errors_total";
 const ATTEMPTS: &str = "tollgate_backend_attempts_total";
@@ -43,7 +43,6 @@ const CONFIG_SUCCESSFUL: &str = "tollgate_config_last_reload_successful";
 const CACHE_LOOKUPS: &str = "tollgate_cache_lookups_total";
 const CACHE_ANSWER_DISTANCE: &str = "tollgate_cache_answer_distance";
 const CACHE_SAVED_TOKENS: &str = "tollgate_cache_saved_tokens_total";
-const CONNECTIONS_REFUSED: &str = "tollgate_connections_refused_total";
 const STREAMS_OPEN: &str = "tollgate_streams_open";
 const BUFFERED_BYTES: &str = "tollgate_buffered_bytes";
 
@@ -214,18 +213,6 @@ impl Metrics {
         self.counter(WOULD_REFUSE, labels).increment(1);
     }
 
-    /// A call was admitted by a budget that is nearly spent.
-    pub fn budget_warning(&self, policy: &str) {
-        let labels = vec![Label::new("policy", policy.to_owned())];
-        self.counter(BUDGET_WARNINGS, labels).increment(1);
-    }
-
-    /// A call was admitted whose model has no price, so a budget won't count it.
-    pub fn budget_unpriced(&self, policy: &str) {
-        let labels = vec![Label::new("policy", policy.to_owned())];
-        self.counter(BUDGET_UNPRICED, labels).increment(1);
-    }
-
     /// An attempt at a backend ended.
     pub fn attempt(&self, backend: &Arc<str>, outcome: &'static str) {
         let counter = self.attempts.entry(&(backend.clone(), outcome), || {
@@ -256,11 +243,6 @@ impl Metrics {
             let distance = self.histogram(CACHE_ANSWER_DISTANCE, vec![policy]);
             distance.record(f64::from(apart));
         }
-    }
-
-    /// A caller's connection was closed at once, since there were as many as there may be.
-    pub fn connection_refused(&self) {
-        self.counter(CONNECTIONS_REFUSED, Vec::new()).increment(1);
     }
 
     /// The plan in force, and the backends it names (all closed until breakers are there).

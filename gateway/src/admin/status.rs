@@ -62,7 +62,7 @@ pub(super) fn common(state: &State, plan: &Plan) -> Value {
             "schema": api.schema.as_str(),
         })).collect::<Vec<_>>(),
         "backends": plan.backends.iter().map(|backend| of_backend(state, backend)).collect::<Vec<_>>(),
-        "identities": state.identities.shown(&plan).into_iter().map(of_identity).collect::<Vec<_>>(),
+        "identities": state.identities.shown(plan).into_iter().map(of_identity).collect::<Vec<_>>(),
         "jwt": state.issuers.shown().map(of_issuer),
         "pools": plan.pools.iter().map(|pool| of_pool(pool)).collect::<Vec<_>>(),
         "redis": of_redis(state),

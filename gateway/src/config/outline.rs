@@ -270,10 +270,17 @@ namespace = "a"
     #[test]
     fn nothing_secret_is_shown_and_the_places_of_secrets_are() {
         let shown = format!("{:?}", outline(FORMER));
-        for secret in ["literal-secret", "literal-key", "abcdef", "pass", "user:"] {
+        for secret in [
+            "literal-secret",
+            "literal-key",
+            "abcdef",
+            "pass",
+            "user:",
+            "localhost:6379",
+        ] {
             assert!(!shown.contains(secret), "{secret}: {shown}");
         }
-        for name in ["/run/token", "KEY", "localhost:6379", "http://one"] {
+        for name in ["/run/token", "KEY", "http://one"] {
             assert!(shown.contains(name), "{name}: {shown}");
         }
     }

@@ -68,11 +68,11 @@ const COUNTERS: &[(&str, &str)] = &[
         "Requests that a limit in observe mode would have refused.",
     ),
     (
-        CONNECTIONS_REFUSED,
+        connections::REFUSED,
         "Connections of callers that were closed at once: there were max-connections.",
     ),
-    (BUDGET_WARNINGS, "Calls admitted past a budget's warning."),
-    (BUDGET_UNPRICED, "Calls without a price for a budget."),
+    (budgets::WARNINGS, "Calls admitted past a budget's warning."),
+    (budgets::UNPRICED, "Calls without a price for a budget."),
     (
         REDIS_ERRORS,
         "Calls to Redis that failed or were late, by operation.",
