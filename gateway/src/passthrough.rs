@@ -20,9 +20,9 @@ use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use self::kept::{Kept, is_websocket};
+pub use self::kept::may_be_carried;
+use self::kept::{Kept, is_large, is_websocket};
 use crate::affinity::{self, Clues};
-use crate::body;
 use crate::clock;
 use crate::config::plan::{Plan, Server};
 use crate::context::{Admitted, AttemptEnd, Caller, End, Record, Source};
@@ -76,16 +76,6 @@ pub fn is_carried(session: &ServerSession, call: &Call<'_>, server: &Server) -> 
         return false;
     }
     is_websocket(session) || (is_large(session, server) && !call.model_in_body)
-}
-
-/// Whether [`is_carried`] may say so, as far as the head tells.
-pub fn may_be_carried(session: &ServerSession, server: &Server) -> bool {
-    is_websocket(session) || is_large(session, server)
-}
-
-fn is_large(session: &ServerSession, server: &Server) -> bool {
-    let stated = body::stated_length_bytes(session);
-    stated.is_some_and(|length| length > server.max_request_body_bytes)
 }
 
 /// Chooses a backend for a call that will be carried.

@@ -59,11 +59,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        match self
-            .exchange(session.as_downstream_mut(), &ctx.arrival)
-            .serve()
-            .await
-        {
+        let downstream = session.as_downstream_mut();
+        match self.exchange(downstream, &ctx.arrival).serve().await {
             Served::Answered { record, abort } => ctx.answered(record, abort),
             Served::Carry(carried) => {
                 ctx.carried = Some(*carried);

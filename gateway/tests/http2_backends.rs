@@ -95,7 +95,10 @@ fn serve(mut stream: TcpStream, ends: Option<Ends>) -> io::Result<()> {
                 match ends {
                     Some(Ends::Gracefully) => frame(&mut stream, GOAWAY, 0, 0, &away(0))?,
                     Some(Ends::Calming) => {
-                        return frame(&mut stream, GOAWAY, 0, 0, &away(ENHANCE_YOUR_CALM));
+                        frame(&mut stream, GOAWAY, 0, 0, &away(ENHANCE_YOUR_CALM))?;
+                        // Closed with something unread, it would be reset, and the answer with it.
+                        stream.shutdown(std::net::Shutdown::Write)?;
+                        return io::copy(&mut reader, &mut io::sink()).map(drop);
                     }
                     Some(Ends::Refusing | Ends::Closing) | None => {}
                 }

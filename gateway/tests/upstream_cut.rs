@@ -87,7 +87,7 @@ impl Setup {
                 .unwrap_or_else(|| panic!("{how}: {came}\n--- doesn't begin with\n{whole}"));
             assert_error(sample.shape, error, &how);
             self.cuts += 1.0;
-            let labels = [("source", "counted"), ("end", "upstream_cut")];
+            let labels = [("end", "upstream_cut")];
             self.gateway.wait_for_metric(RECORDS, &labels, self.cuts);
             let (prompt, completion) =
                 reference::counted(sample.shape, "gpt-4o", sample.body, &whole);

@@ -9,6 +9,8 @@ use http::{Method, header};
 use pingora::protocols::http::ServerSession;
 
 use crate::affinity;
+use crate::body;
+use crate::config::plan::Server;
 
 /// A call, and how its caller came, beyond the request's head.
 #[derive(Debug)]
@@ -69,4 +71,15 @@ pub fn is_websocket(session: &ServerSession) -> bool {
         .get(header::UPGRADE)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     session.is_upgrade_req() && head.method == Method::GET && asks
+}
+
+/// Whether a request may have to be carried, as far as its head tells.
+pub fn may_be_carried(session: &ServerSession, server: &Server) -> bool {
+    is_websocket(session) || is_large(session, server)
+}
+
+/// Whether the body that is announced is larger than what is held.
+pub fn is_large(session: &ServerSession, server: &Server) -> bool {
+    let stated = body::stated_length_bytes(session);
+    stated.is_some_and(|length| length > server.max_request_body_bytes)
 }

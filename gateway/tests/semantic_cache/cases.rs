@@ -698,7 +698,8 @@ fn no_answer_leaves_its_partition_whatever_is_kept_and_asked() {
                 proptest::prop_assert_eq!(&found.kept.entry.body[..], body.as_bytes());
             }
             let is_kept = kept_in.borrow().contains(&prompt.partition);
-            proptest::prop_assert_eq!(near.is_some(), is_kept);
+            // Redis' index is an approximate one: it may miss what is there, and never finds what isn't.
+            proptest::prop_assert!(is_kept || near.is_none());
         }
         Ok(())
     })
