@@ -15,10 +15,8 @@ fuzz_target!(|data: &[u8]| {
         Shape::Responses,
         Shape::Other,
     ] {
-        let answer = read_body(shape, data);
-        if let Some(usage) = answer.usage {
-            assert!(usage.cached <= usage.prompt || usage.prompt == 0);
-        }
+        // What a backend says of itself is believed, so only that it is the same twice can be held to.
+        assert_eq!(read_body(shape, data).usage, read_body(shape, data).usage);
     }
     let _ = (read_id(data), read_tail(data), Usage::read(data));
 });

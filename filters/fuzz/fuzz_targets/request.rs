@@ -44,13 +44,17 @@ fuzz_target!(|data: &[u8]| {
         let (mut changed, mut expected) = (changed, expected);
         // What is asked of a stream's usage is the other edit.
         for value in [&mut changed, &mut expected] {
-            value.as_object_mut().map(|all| all.remove("stream_options"));
+            value
+                .as_object_mut()
+                .map(|all| all.remove("stream_options"));
         }
         assert_eq!(changed, expected);
     }
 });
 
 fn renamed(facts: &BodyFacts, body: &[u8]) -> Option<Vec<u8>> {
-    let splices = [facts.model_as("other")?].into_iter().chain(facts.with_usage());
+    let splices = [facts.model_as("other")?]
+        .into_iter()
+        .chain(facts.with_usage());
     Some(spliced(&Bytes::copy_from_slice(body), splices.collect()).concat())
 }

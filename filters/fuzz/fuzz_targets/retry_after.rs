@@ -37,7 +37,11 @@ impl Headers for Lines<'_> {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let lines = Lines(data.split(|byte| *byte == b'\n').take(NAMES.len()).collect());
+    let lines = Lines(
+        data.split(|byte| *byte == b'\n')
+            .take(NAMES.len())
+            .collect(),
+    );
     for now in [0, 1_790_000_000, 253_402_300_799] {
         if let Some(wait) = wait(&lines, UnixTime::from_seconds(now)) {
             assert!(wait > Duration::ZERO);
