@@ -105,6 +105,15 @@ impl Setup {
         records.last().unwrap().clone()
     }
 
+    /// Every one of them was counted by us: none without figures, none with a backend's.
+    fn assert_counted_by_us(&self, count: f64) {
+        let by_us = |source| {
+            let labels = [("source", source), ("end", "client_gone")];
+            self.gateway.metric(RECORDS, &labels)
+        };
+        assert_eq!(by_us("counted") + by_us("estimated"), count);
+    }
+
     fn assert_nothing_is_left(&self) {
         let status = format!("{}/status", self.gateway.admin_url);
         wait_until("nothing is in flight", || {
@@ -148,6 +157,7 @@ async fn a_caller_that_leaves_a_silent_stream_ends_the_upstream_call_and_pays_fo
         setup
             .gateway
             .wait_for_metric(RECORDS, &GONE, (number + 1) as f64);
+        setup.assert_counted_by_us((number + 1) as f64);
         setup.assert_counted(&case, &seen);
         setup.assert_nothing_is_left();
     }
@@ -168,6 +178,7 @@ async fn a_caller_that_leaves_in_the_flow_of_events_stops_it() {
         setup
             .gateway
             .wait_for_metric(RECORDS, &GONE, (number + 1) as f64);
+        setup.assert_counted_by_us((number + 1) as f64);
     }
     setup.assert_nothing_is_left();
 }
@@ -208,6 +219,7 @@ async fn a_caller_that_leaves_before_the_answer_ends_the_upstream_call_and_pays_
         setup
             .gateway
             .wait_for_metric(RECORDS, &GONE, (number + 1) as f64);
+        setup.assert_counted_by_us((number + 1) as f64);
         setup.assert_counted(&case, "");
         setup.assert_nothing_is_left();
     }
@@ -300,6 +312,7 @@ async fn a_thousand_callers_that_leave_leave_nothing_behind() {
         }
     }
     setup.gateway.wait_for_metric(RECORDS, &GONE, 1000.0);
+    setup.assert_counted_by_us(1000.0);
     setup.assert_nothing_is_left();
     let all_gone = setup.simulator.wait_for(|records| {
         let gone = records

@@ -89,6 +89,11 @@ impl Setup {
             self.cuts += 1.0;
             let labels = [("end", "upstream_cut")];
             self.gateway.wait_for_metric(RECORDS, &labels, self.cuts);
+            let by_us = |source| {
+                let labels = [("source", source), ("end", "upstream_cut")];
+                self.gateway.metric(RECORDS, &labels)
+            };
+            assert_eq!(by_us("counted") + by_us("estimated"), self.cuts);
             let (prompt, completion) =
                 reference::counted(sample.shape, "gpt-4o", sample.body, &whole);
             for (name, tokens) in [("prompt", prompt), ("completion", completion)] {
