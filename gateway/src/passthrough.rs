@@ -189,7 +189,7 @@ impl Carried {
     ///
     /// # Errors
     /// Where the answer doesn't go to the caller: it can be tried again if [`Error::retry`] says so.
-    pub fn answered(&mut self, head: &mut ResponseHeader) -> Result<()> {
+    pub fn answered(&mut self, state: &State, head: &mut ResponseHeader) -> Result<()> {
         let now = clock::now().time();
         self.status = head.status.as_u16();
         self.course.heard(&self.step, &head.headers, now);
@@ -197,6 +197,9 @@ impl Carried {
         let outcome = respond::judged(head, &backend.auth, clock::unix_time());
         if outcome == Outcome::CredentialRefused {
             tracing::error!(backend = %backend.name, status = self.status, "the backend refused our credential");
+        }
+        if respond::doubts_token(head.status) {
+            state.identities.refused(backend);
         }
         self.standing = Standing::Answered(outcome);
         let is_served =

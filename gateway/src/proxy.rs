@@ -95,7 +95,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         let carried = ctx.carried.as_mut();
-        carried.map_or(Ok(()), |carried| carried.answered(head))
+        carried.map_or(Ok(()), |carried| carried.answered(&self.state, head))
     }
 
     fn fail_to_connect(

@@ -208,6 +208,41 @@ fn a_refused_token_is_fetched_again_once_a_minute_at_most() {
 }
 
 #[test]
+fn a_token_that_is_refused_to_a_carried_call_is_fetched_again_too() {
+    let file = "x".repeat(64 << 10);
+    let upgrade = [
+        ("api-key", KEY),
+        ("upgrade", "websocket"),
+        ("connection", "upgrade"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    for (method, path, fields, body) in [
+        ("POST", "/v1/files", &upgrade[..1], file.as_bytes()),
+        ("GET", "/v1/realtime?model=gpt-4o", &upgrade[..], b""),
+    ] {
+        let service = TokenService::start(Mode::Well(3600));
+        let backend = Backend::fixed(401, &[], "{}");
+        let text = config(&backend, "", "").replace(
+            "[apis.openai]",
+            "max-request-body = \"16KiB\"\n[apis.openai]\ndefault-pool = \"all\"",
+        );
+        let gateway = Gateway::start_with(&text, &[(IMDS, &service.url)]);
+        let url = format!("{}{path}", gateway.url);
+        let refused = || http::request(method, &url, fields, body).unwrap().status;
+        assert_eq!(refused(), 401, "{path}");
+        service.wait_for(2);
+        let renewed = format!("Bearer {TOKEN}2");
+        support::wait_until("the next token is sent", || {
+            assert_eq!(refused(), 401);
+            let received = backend.received();
+            (received.last()?.header("authorization") == Some(&renewed)).then_some(())
+        });
+        assert_eq!(service.received().len(), 2);
+    }
+}
+
+#[test]
 fn two_backends_with_one_identity_share_its_token_and_status_tells_of_it() {
     let service = TokenService::start(Mode::Well(3600));
     let backend = checking(&service);
