@@ -23,7 +23,7 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     Stream, TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// No more than this is held. Bytes.
 const HELD_MAX_BYTES: usize = 16 << 10;
@@ -118,6 +118,20 @@ impl Joined {
             keeps: AtomicBool::new(false),
             is_proxied: false,
         }
+    }
+
+    /// Waits for this many bytes, which whoever serves the connection then reads.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub async fn expect(&mut self, length: usize) -> io::Result<()> {
+        self.unread.reserve(length);
+        while self.unread.len() < length {
+            if self.stream.read_buf(&mut self.unread).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
     }
 
     fn poll_read_any(
@@ -320,7 +334,7 @@ impl Peek for Joined {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use pingora::protocols::l4::stream::Stream as Tcp;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -381,6 +395,19 @@ mod tests {
         assert!(again.read_request().await.unwrap());
         assert_eq!(again.req_header().uri.path(), "/a");
         assert!(!begin(&again));
+    }
+
+    #[tokio::test]
+    async fn what_was_waited_for_is_read_by_whoever_serves() {
+        let (mut joined, mut caller) = connected().await;
+        caller.write_all(b"PRI * and more").await.unwrap();
+        joined.expect(5).await.unwrap();
+        let mut read = [0; 14];
+        joined.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"PRI * and more");
+        caller.write_all(b"PRI").await.unwrap();
+        drop(caller);
+        assert!(joined.expect(5).await.is_err());
     }
 
     #[tokio::test]

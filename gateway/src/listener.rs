@@ -1,8 +1,8 @@
 //! A caller's connection before a request of it is known: how many there may be, and how long a head may take.
 //!
 //! Pingora bounds the silence between two reads of a head, but not the head as a whole, waits for the first 24 bytes of
-//! a connection that may speak HTTP/2 in plain text for ever, and takes every connection there is. So a caller that drips
-//! its head byte by byte, or opens connections and says nothing, would hold memory for as long as it likes.
+//! a connection that speaks HTTP/2 for ever, and takes every connection there is. So a caller that drips its head byte by
+//! byte, or opens connections and says nothing, would hold memory for as long as it likes.
 //! Understood requests over HTTP/1.1 are served without Pingora's proxy (`direct`); the rest by it.
 //! Never looks at a request.
 
@@ -18,9 +18,9 @@ use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
@@ -28,12 +28,17 @@ use crate::config::plan::Limits;
 use crate::downstream::{self, Joined};
 use crate::proxy::Gateway;
 use crate::stop::Step;
+use crate::tls;
 
 use self::direct::Leaving;
 
 /// Window of an HTTP/2 upload: images would crawl through the default 64 KiB on a long way. Bytes.
 const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
-/// What HTTP/2 with prior knowledge begins with. Bytes.
+/// What a field counts beyond its name and value. Bytes.
+const HTTP2_FIELD_BYTES: usize = 32;
+/// Room for a request's path and query, which count as fields. Bytes.
+const HTTP2_TARGET_BYTES: usize = 32 << 10;
+/// What HTTP/2 begins with. Bytes.
 const PREFACE_BYTES: usize = 24;
 /// TLS reads a record in small pieces; a record is 16 KiB. Bytes.
 const TLS_READ_BYTES: usize = 16 << 10;
@@ -45,7 +50,7 @@ pub fn plain(address: &SocketAddr) -> ListenerConfig {
 }
 
 /// A listener with TLS.
-pub fn tls(address: &SocketAddr, settings: TlsSettings) -> ListenerConfig {
+pub fn encrypted(address: &SocketAddr, settings: TlsSettings) -> ListenerConfig {
     ListenerConfig::tcp(address.to_string())
         .l4_buffer(L4BufferSettings::new(TLS_READ_BYTES, 0))
         .tls(settings)
@@ -118,7 +123,7 @@ impl Door {
 impl ServerApp for Door {
     async fn process_new(
         self: &Arc<Self>,
-        mut stream: Stream,
+        stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let Listener { proxy, gateway, .. } = self.0.as_ref();
@@ -128,23 +133,38 @@ impl ServerApp for Door {
             state.metrics.connection_refused();
             return None;
         };
-        let is_plain = stream.get_ssl_digest().is_none();
-        if is_plain && proxy.server_options().is_some_and(|options| options.h2c) {
-            let mut preface = [0; PREFACE_BYTES];
-            let peeked = stream.try_peek(&mut preface);
-            let peeked = tokio::time::timeout(limits.header_timeout, peeked).await;
-            // What was read is read again by whoever serves the connection.
-            if !matches!(peeked, Ok(Ok(_))) {
-                return None;
-            }
-        }
-        let joined = Box::new(Joined::new(stream));
+        let may_be_h2c = proxy.server_options().is_some_and(|options| options.h2c);
+        let begun = begun(stream, may_be_h2c);
+        let begun = tokio::time::timeout(limits.header_timeout, begun).await;
+        let joined = Box::new(begun.ok()??);
         self.0.process_new(joined, shutdown).await
     }
 
     async fn cleanup(&self) {
         self.0.http_cleanup().await;
     }
+}
+
+/// The connection, once what HTTP/2 begins with has come where HTTP/2 is spoken. Whoever serves it reads that again.
+async fn begun(mut stream: Stream, may_be_h2c: bool) -> Option<Joined> {
+    let Some(digest) = stream.get_ssl_digest() else {
+        if may_be_h2c {
+            stream.try_peek(&mut [0; PREFACE_BYTES]).await.ok()?;
+        }
+        return Some(Joined::new(stream));
+    };
+    if tls::is_stranger(&digest) {
+        tracing::debug!(
+            "a resumed session's certificate isn't of an authority for callers any more"
+        );
+        return None;
+    }
+    let speaks_h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+    let mut joined = Joined::new(stream);
+    if speaks_h2 {
+        joined.expect(PREFACE_BYTES).await.ok()?;
+    }
+    Some(joined)
 }
 
 /// Pingora's proxy, with a bound on the time that a request's head takes.
@@ -172,17 +192,13 @@ impl HttpServerApp for Listener {
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        let streams = self
-            .gateway
-            .state
-            .plan
-            .load()
-            .server
-            .limits
-            .max_concurrent_streams;
+        let limits = self.gateway.state.plan.load().server.limits.clone();
+        let bounded = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let fields = limits.max_header_bytes + limits.max_headers * HTTP2_FIELD_BYTES;
         let mut options = default_h2_options();
         options.initial_window_size(HTTP2_WINDOW_BYTES);
-        options.max_concurrent_streams(u32::try_from(streams).unwrap_or(u32::MAX));
+        options.max_concurrent_streams(bounded(limits.max_concurrent_streams));
+        options.max_header_list_size(bounded(fields + HTTP2_TARGET_BYTES));
         Some(options)
     }
 

@@ -163,7 +163,7 @@ fn server_services(
         public.add_listener(listener::plain(address));
     }
     for (address, tls) in tls {
-        public.add_listener(listener::tls(&address, tls));
+        public.add_listener(listener::encrypted(&address, tls));
     }
     let mut services = vec![public];
     if let Some(address) = settings.h2c {

@@ -1,15 +1,21 @@
 //! TLS towards callers: the listeners' certificate, and whose certificates callers must show. A reload takes both.
 //!
 //! Pingora builds a listener's settings once, so what they name is a place whose content is exchanged: each handshake
-//! takes what is there then. Connections that are open, and sessions that a caller resumes, stay as they were let in.
+//! takes what is there then. Connections that are open stay as they were let in. A session that a caller resumes brings the
+//! certificate of its first handshake, and rustls doesn't judge that again, so it is judged here.
 //! TLS 1.2 and 1.3 only, HTTP/2 and HTTP/1.1 by ALPN. Never looks at a request.
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use pingora::listeners::TlsAccept;
 use pingora::listeners::tls::TlsSettings;
+use pingora::protocols::tls::{SslDigest, TlsRef};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -18,6 +24,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+use crate::clock;
 use crate::config::plan::Server;
 use crate::config::plan::tls::{self, ServerTls};
 
@@ -70,13 +77,14 @@ impl Tls {
     }
 
     fn settings(&self) -> Result<TlsSettings, String> {
-        // The paths count only where there is no resolver.
-        let mut settings = TlsSettings::intermediate("", "").map_err(|error| error.to_string())?;
-        settings.set_cert_resolver(Arc::new(self.clone()));
-        settings.set_client_cert_verifier(Arc::new(Callers {
-            tls: self.clone(),
+        let callers = |tls: &Tls| Callers {
+            tls: tls.clone(),
             provider: tls::provider(),
-        }));
+        };
+        let settings = TlsSettings::with_callbacks(Box::new(callers(self)));
+        let mut settings = settings.map_err(|error| error.to_string())?;
+        settings.set_cert_resolver(Arc::new(self.clone()));
+        settings.set_client_cert_verifier(Arc::new(callers(self)));
         settings.enable_h2();
         Ok(settings)
     }
@@ -105,6 +113,30 @@ struct Callers {
 impl Callers {
     fn judge(&self) -> Option<Arc<dyn ClientCertVerifier>> {
         self.tls.0.load().as_ref()?.callers.clone()
+    }
+}
+
+/// The handshake went well, but no authority for callers stands by its certificate now.
+struct Stranger;
+
+/// Whether this connection is one that a reload has shut out.
+pub fn is_stranger(digest: &SslDigest) -> bool {
+    digest.extension.get::<Stranger>().is_some()
+}
+
+#[async_trait]
+impl TlsAccept for Callers {
+    async fn handshake_complete_callback(
+        &self,
+        handshake: &TlsRef,
+    ) -> Option<Arc<dyn Any + Send + Sync>> {
+        let judge = self.judge()?;
+        let chain = handshake.peer_cert_chain_der().unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(clock::unix_seconds()));
+        let is_known = chain
+            .split_first()
+            .is_some_and(|(first, others)| judge.verify_client_cert(first, others, now).is_ok());
+        (!is_known).then(|| Arc::new(Stranger) as Arc<_>)
     }
 }
 

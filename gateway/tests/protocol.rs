@@ -8,6 +8,7 @@ mod support;
 use std::io::{BufReader, Read, Write};
 
 use support::backend::{After, Backend};
+use support::curl;
 use support::gateway::Gateway;
 use support::http::{self, Answer};
 use support::plain::{self, KEY};
@@ -86,6 +87,29 @@ fn heads_beyond_the_bounds_are_refused_in_the_form_of_every_refusal() {
     let answer = get(&gateway, &format!("/v1/models?{query}"), &[]);
     assert_eq!(answer.status, 200);
     assert_eq!(backend.received()[0].path(), format!("/v1/models?{query}"));
+}
+
+#[test]
+fn bounds_that_were_raised_are_those_of_each_version() {
+    let backend = Backend::fixed(200, &[], "{}");
+    let server = "h2c = \"@H2C@\"\nlimits = { max-header-bytes = \"256KiB\", max-headers = 256 }";
+    let gateway = Gateway::start(&plain::config(server, &plain::openai(&backend.url)));
+    let (key, long) = (
+        format!("api-key: {KEY}"),
+        format!("x-long: {}", "x".repeat(100 << 10)),
+    );
+    for (base, version) in [
+        (&gateway.url, "--http1.1"),
+        (&gateway.h2c_url, "--http2-prior-knowledge"),
+    ] {
+        let url = format!("{base}/v1/models");
+        let mut arguments = vec![version, &url, "-H", &key, "-H", &long];
+        let many: Vec<String> = (0..240).map(|number| format!("x-{number}: 1")).collect();
+        many.iter()
+            .for_each(|field| arguments.extend(["-H", field]));
+        assert_eq!(curl::curl(&arguments).answer.status, 200, "{version}");
+    }
+    assert_eq!(backend.received().len(), 2);
 }
 
 #[test]

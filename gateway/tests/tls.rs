@@ -5,6 +5,16 @@
 #[path = "support/support.rs"]
 mod support;
 
+use std::io::{BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use rustls::client::WantsClientCert;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{
+    ClientConfig, ClientConnection, ConfigBuilder, HandshakeKind, RootCertStore, StreamOwned,
+};
 use support::backend::Backend;
 use support::certificates::{Authority, Identity};
 use support::curl;
@@ -179,6 +189,123 @@ fn a_reload_takes_another_certificate_and_other_authorities_for_callers() {
     reload("ok", 3.0);
     curl::curl(&["--cacert", &by_next, &url]);
     assert!(!served.gateway.log().contains("only a restart takes it"));
+}
+
+#[test]
+fn a_resumed_session_is_judged_by_the_authorities_of_now() {
+    let (authority, callers, others) = (
+        Authority::new("ours"),
+        Authority::new("callers"),
+        Authority::new("others"),
+    );
+    let named = |authority: &Authority| format!("client-ca = {:?}", authority.certificate);
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let served = Served::start(&authority, &named(&callers));
+        let reload = |more: &str, count: f64| {
+            served.gateway.rewrite(&served.config(more));
+            served.gateway.signal("HUP");
+            let name = "tollgate_config_reloads_total";
+            let labels = [("result", "ok")];
+            served.gateway.wait_for_metric(name, &labels, count);
+        };
+        let friend = Resuming::new(&authority, &callers.issue(&["friend.example"]), version);
+        let address = &served.addresses[0];
+        assert_eq!(friend.call(address), (HandshakeKind::Full, Some(200)));
+        assert_eq!(friend.call(address), (HandshakeKind::Resumed, Some(200)));
+        reload(&named(&others), 1.0);
+        assert_eq!(friend.call(address), (HandshakeKind::Resumed, None));
+        // Without an authority everybody comes in, and takes a session without a certificate along.
+        reload("", 2.0);
+        let nobody = Resuming::anonymous(&authority, version);
+        assert_eq!(nobody.call(address), (HandshakeKind::Full, Some(200)));
+        reload(&named(&others), 3.0);
+        assert_eq!(nobody.call(address), (HandshakeKind::Resumed, None));
+        assert_eq!(served.backend.received().len(), 3);
+    }
+}
+
+#[test]
+fn whoever_says_nothing_after_the_handshake_is_closed() {
+    let authority = Authority::new("ours");
+    let limits = "[server.limits]\nheader-timeout = \"300ms\"\nidle-timeout = \"300ms\"";
+    let served = Served::start(&authority, limits);
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for (protocol, said) in [
+        (&b"h2"[..], &b""[..]),
+        (b"h2", &preface[..23]),
+        (b"h2", preface),
+        // A frame that says it is longer than what comes of it.
+        (
+            b"h2",
+            &[&preface[..], &[0, 0, 9, 1, 4, 0, 0, 0, 1]].concat(),
+        ),
+        (b"http/1.1", b""),
+        (b"http/1.1", b"GET /v1/models HTTP/1.1\r\n"),
+    ] {
+        let client = Resuming::anonymous(&authority, &rustls::version::TLS13);
+        let mut stream = client.connect(&served.addresses[0], protocol);
+        stream.write_all(said).unwrap();
+        // Its settings may come first; to read them to the end is to see the connection closed.
+        let ended = stream.read_to_end(&mut Vec::new());
+        let kind = ended.err().map(|error| error.kind());
+        let late = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
+        assert!(
+            kind.is_none_or(|kind| !late.contains(&kind)),
+            "{said:?}: {kind:?}"
+        );
+    }
+    assert_eq!(served.backend.received().len(), 0);
+}
+
+type Version = &'static rustls::SupportedProtocolVersion;
+
+/// A caller that resumes its sessions where it can.
+struct Resuming(ClientConfig);
+
+impl Resuming {
+    fn new(authority: &Authority, own: &Identity, version: Version) -> Resuming {
+        let chain = CertificateDer::from_pem_file(&own.certificate).unwrap();
+        let key = PrivateKeyDer::from_pem_file(&own.key).unwrap();
+        let trusting = Resuming::trusting(authority, version);
+        Resuming(trusting.with_client_auth_cert(vec![chain], key).unwrap())
+    }
+
+    fn anonymous(authority: &Authority, version: Version) -> Resuming {
+        Resuming(Resuming::trusting(authority, version).with_no_client_auth())
+    }
+
+    fn trusting(
+        authority: &Authority,
+        version: Version,
+    ) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_file(&authority.certificate).unwrap();
+        roots.add(root).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_protocol_versions(&[version]).unwrap();
+        builder.with_root_certificates(roots)
+    }
+
+    fn connect(&self, address: &str, protocol: &[u8]) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut config = self.0.clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let name = "localhost".try_into().unwrap();
+        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        let stream = http::connect(&address.replace("localhost", "127.0.0.1")).unwrap();
+        StreamOwned::new(connection, stream)
+    }
+
+    /// How the handshake went, and the status of the answer, if there was one.
+    fn call(&self, address: &str) -> (HandshakeKind, Option<u16>) {
+        let mut stream = self.connect(address, b"http/1.1");
+        let call = format!("GET /v1/models HTTP/1.1\r\nhost: a\r\napi-key: {KEY}\r\n\r\n");
+        let sent = stream.write_all(call.as_bytes());
+        let mut stream = BufReader::new(stream);
+        let answer = sent.and_then(|()| http::read_answer(&mut stream));
+        let kind = stream.get_ref().conn.handshake_kind().unwrap();
+        (kind, answer.ok().map(|answer| answer.status))
+    }
 }
 
 /// A gateway with two addresses for TLS, and its backend.
