@@ -64,6 +64,9 @@ enum Command {
         /// Prints what would change against the gateway whose admin listener this is, such as http://127.0.0.1:9090.
         #[arg(long, value_name = "URL", conflicts_with = "connect")]
         against: Option<String>,
+        /// The environment variable that holds the token which that admin listener asks for.
+        #[arg(long, value_name = "NAME", requires = "against")]
+        admin_token_env: Option<String>,
     },
     /// Prints the JSON Schema of the configuration, for editors.
     ConfigSchema,
@@ -133,22 +136,16 @@ pub fn main() -> ExitCode {
             config,
             connect,
             against,
+            admin_token_env,
         } => print(|out| {
-            let system = System::at(clock::unix_seconds());
             let asks = match connect {
                 true => check::Asks::Redis,
                 false => check::Asks::Nobody,
             };
-            let (path, outputs) = (&config.config, (out, &mut io::stderr() as &mut dyn Write));
-            let outcome = match against {
-                None => check::check(path, &system, asks, outputs)?,
-                Some(url) => check::against::check(path, &url, &system, outputs)?,
-            };
-            Ok(match outcome {
-                check::Outcome::Well => ExitCode::SUCCESS,
-                check::Outcome::Wrong => ExitCode::from(EXIT_WRONG_INPUT),
-                check::Outcome::Silent => ExitCode::FAILURE,
-            })
+            let gateway = against
+                .as_deref()
+                .map(|url| (url, admin_token_env.as_deref()));
+            checked(&config.config, asks, gateway, out)
         }),
         Command::ConfigSchema => print(|out| {
             writeln!(out, "{:#}", schema::schema(REFERENCE))?;
@@ -182,6 +179,26 @@ pub fn main() -> ExitCode {
             })))
         }),
     }
+}
+
+/// Checks a configuration, or compares it with a gateway's: its URL, and the variable that holds its token.
+fn checked(
+    path: &str,
+    asks: check::Asks,
+    gateway: Option<(&str, Option<&str>)>,
+    out: &mut dyn Write,
+) -> io::Result<ExitCode> {
+    let system = System::at(clock::unix_seconds());
+    let outputs = (out, &mut io::stderr() as &mut dyn Write);
+    let outcome = match gateway {
+        None => check::check(path, &system, asks, outputs)?,
+        Some(gateway) => check::against::check(path, gateway, &system, outputs)?,
+    };
+    Ok(match outcome {
+        check::Outcome::Well => ExitCode::SUCCESS,
+        check::Outcome::Wrong => ExitCode::from(EXIT_WRONG_INPUT),
+        check::Outcome::Silent => ExitCode::FAILURE,
+    })
 }
 
 /// Complains of an error; whether it is the input's tells how it ended.

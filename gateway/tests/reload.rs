@@ -7,7 +7,7 @@ mod support;
 
 use load_tests::simulator::{Handle, Simulator};
 use support::gateway::Gateway;
-use support::{command, http};
+use support::{command, http, wait_until};
 
 const CALL: &str = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}]}"#;
 const KEY: (&str, &str) = ("api-key", "first-key-of-the-test");
@@ -222,6 +222,38 @@ async fn check_tells_what_would_change_against_a_running_gateway() {
     gateway.rewrite("[server]\nlisten = 1\n");
     assert_eq!(against(&gateway.admin_url).status, Some(2));
     gateway.rewrite(&next);
+    gateway.rewrite(&next.replace("[server]", "[server]\nadmin-token = \"token-of-the-test\""));
+    gateway.signal("HUP");
+    let asked = wait_until("the reload is taken", || {
+        let asked = against(&gateway.admin_url);
+        (asked.status != Some(0)).then_some(asked)
+    });
+    assert_eq!(asked.status, Some(1), "{asked:?}");
+    assert!(asked.stderr.contains("with --admin-token-env"), "{asked:?}");
+    let with = |token: &str| {
+        let url = &gateway.admin_url;
+        let more = ["--admin-token-env", "ADMIN_TOKEN"];
+        let arguments = [&["check", "--config", &path, "--against", url][..], &more].concat();
+        let mut command = command::tollgate();
+        let output = command.args(arguments).env("ADMIN_TOKEN", token).output();
+        let output = output.unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&told).into_owned(),
+        )
+    };
+    for (token, status, expected) in [
+        ("token-of-the-test", 0, "nothing would change"),
+        ("another", 1, "doesn't take the token"),
+        ("", 2, "in the variable ADMIN_TOKEN, found none"),
+        ("to\r\nken", 2, "in the variable ADMIN_TOKEN, found none"),
+    ] {
+        let (code, told) = with(token);
+        assert_eq!(code, Some(status), "{told}");
+        assert!(told.contains(expected), "{told}");
+        assert!(!told.contains("token-of-the-test"), "{told}");
+    }
     let nobody = against("http://127.0.0.1:9");
     assert_eq!(nobody.status, Some(1), "{nobody:?}");
     assert!(nobody.stderr.contains("can't be compared"), "{nobody:?}");

@@ -1,7 +1,8 @@
 //! `tollgate check --against URL`: what would change if a running gateway took this file.
 //!
 //! It asks the admin listener for what is in force, by name and key and without secrets, and compares. Nothing is sent but
-//! that question, so a secret in the file stays here. Changes nothing there.
+//! that question, and the admin listener's token where its variable is named: a secret in the file stays here. Changes
+//! nothing there.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -29,10 +30,10 @@ struct InForce {
     outline: std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>,
 }
 
-/// Checks the file at `path` and prints what it would change at `url`. Mistakes go to `errors`.
+/// Checks the file at `path` and prints what it would change at `url`, which is shown the token in this variable. Mistakes go to `errors`.
 pub fn check(
     path: &str,
-    url: &str,
+    (url, token_variable): (&str, Option<&str>),
     environment: &dyn Environment,
     (out, errors): (&mut dyn Write, &mut dyn Write),
 ) -> io::Result<Outcome> {
@@ -52,7 +53,17 @@ pub fn check(
             return Ok(Outcome::Wrong);
         }
     };
-    match ask(url) {
+    let token = match token_variable
+        .map(|name| token(name, environment))
+        .transpose()
+    {
+        Ok(token) => token,
+        Err(missing) => {
+            writeln!(errors, "{missing}")?;
+            return Ok(Outcome::Wrong);
+        }
+    };
+    match ask(url, token.as_deref()) {
         Ok(in_force) => {
             compare(&in_force, &plan, url, out)?;
             Ok(Outcome::Well)
@@ -115,8 +126,20 @@ fn shown(value: Option<&str>) -> String {
     }
 }
 
+/// The admin listener's token. What isn't visible ASCII would be another request.
+fn token(name: &str, environment: &dyn Environment) -> Result<String, String> {
+    let token = environment.variable(name).unwrap_or_default();
+    let token = token.trim();
+    match !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(token.to_owned()),
+        false => Err(format!(
+            "--admin-token-env: expected the admin listener's token in the variable {name}, found none"
+        )),
+    }
+}
+
 /// The one question, by hand: a client would be a dependency for it.
-fn ask(url: &str) -> io::Result<InForce> {
+fn ask(url: &str, token: Option<&str>) -> io::Result<InForce> {
     let rest = url.strip_prefix("http://").ok_or_else(|| {
         io::Error::other("expected the admin listener's URL, such as http://127.0.0.1:9090")
     })?;
@@ -126,9 +149,11 @@ fn ask(url: &str) -> io::Result<InForce> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
+    let shown = token.map(|token| format!("authorization: Bearer {token}\r\n"));
+    let shown = shown.unwrap_or_default();
     write!(
         stream,
-        "GET /configuration HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n"
+        "GET /configuration HTTP/1.1\r\nhost: {authority}\r\n{shown}connection: close\r\n\r\n"
     )?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX_BYTES).read_to_end(&mut answer)?;
@@ -137,6 +162,12 @@ fn ask(url: &str) -> io::Result<InForce> {
         .split_once("\r\n\r\n")
         .ok_or_else(|| io::Error::other("its answer isn't HTTP"))?;
     let status = head.split(' ').nth(1).unwrap_or_default();
+    if status == "401" {
+        return Err(io::Error::other(match token {
+            None => "it asks for its token: name the variable that holds it with --admin-token-env",
+            Some(_) => "it doesn't take the token that --admin-token-env names",
+        }));
+    }
     if status != "200" {
         let message =
             format!("it answered {status}; a gateway of this version answers /configuration");
