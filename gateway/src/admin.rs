@@ -268,6 +268,7 @@ fn metrics(state: &State) -> String {
     }
     if let Some(log) = &state.usage_log {
         state.metrics.usage_log_dropped(log.dropped());
+        state.metrics.usage_log_failing(log.is_failing());
     }
     state.metrics.lines_dropped(&state.logs.dropped());
     state.metrics.spans_dropped(state.traces.dropped());

@@ -55,6 +55,12 @@ impl UsageLog {
         files + self.stream.as_ref().map_or(0, Stream::dropped)
     }
 
+    /// Whether lines wait because the disk or Redis doesn't take them.
+    pub fn is_failing(&self) -> bool {
+        let files = self.files.as_ref().is_some_and(Files::is_failing);
+        files || self.stream.as_ref().is_some_and(Stream::is_failing)
+    }
+
     /// Writes what is queued and ends. Blocks for some seconds at most; what comes later is dropped.
     pub fn close(&self) {
         if let Some(stream) = &self.stream {

@@ -66,6 +66,10 @@ pub(super) fn common(state: &State, plan: &Plan) -> Value {
         "jwt": state.issuers.shown().map(of_issuer),
         "pools": plan.pools.iter().map(|pool| of_pool(pool)).collect::<Vec<_>>(),
         "redis": of_redis(state),
+        "usage_log": state.usage_log.as_ref().map(|log| json!({
+            "failing": log.is_failing(),
+            "dropped": log.dropped(),
+        })),
     })
 }
 

@@ -42,6 +42,10 @@ pub(super) fn describe(recorder: &PrometheusRecorder) {
             CONFIG_SUCCESSFUL,
             "0 if the last reload was refused, else 1.",
         ),
+        (
+            logs::USAGE_LOG_FAILING,
+            "1 while lines of the usage log wait because the disk or Redis doesn't take them.",
+        ),
         (STREAMS_OPEN, "Streams to callers that are open now."),
         (BUFFERED_BYTES, "Request body bytes held in memory now."),
     ];

@@ -1,12 +1,13 @@
 //! Figures of what is written down, or wasn't.
 
-use metrics::Label;
+use metrics::{Key, Label, Recorder};
 
-use super::Metrics;
+use super::{METADATA, Metrics};
 
 const LINES_DROPPED: &str = "tollgate_log_lines_dropped_total";
 const SPANS_DROPPED: &str = "tollgate_spans_dropped_total";
 const USAGE_LOG_DROPPED: &str = "tollgate_usage_log_dropped_total";
+pub(super) const USAGE_LOG_FAILING: &str = "tollgate_usage_log_failing";
 
 pub(super) const DESCRIBED: [(&str, &str); 3] = [
     (
@@ -24,6 +25,13 @@ impl Metrics {
     /// Lines of the usage log that were never written, since the start.
     pub fn usage_log_dropped(&self, lines: u64) {
         self.counter(USAGE_LOG_DROPPED, Vec::new()).absolute(lines);
+    }
+
+    /// Whether lines of the usage log wait because they can't be written.
+    pub fn usage_log_failing(&self, failing: bool) {
+        let key = Key::from_static_name(USAGE_LOG_FAILING);
+        let gauge = self.recorder.register_gauge(&key, &METADATA);
+        gauge.set(f64::from(u8::from(failing)));
     }
 
     /// Spans that no collector took, since the start.

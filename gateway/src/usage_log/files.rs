@@ -47,6 +47,7 @@ pub(super) enum Message {
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub dropped: AtomicU64,
+    pub failing: AtomicBool,
     pub closing: AtomicBool,
 }
 
@@ -83,6 +84,11 @@ impl Files {
     /// Lines that were never written.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last try to write failed: a full disk, a directory that isn't there.
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
     }
 
     /// Writes what is queued and ends. Blocks for some seconds at most; what comes later is dropped.

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -44,6 +44,7 @@ pub struct Stream {
 #[derive(Debug, Default)]
 struct Shared {
     dropped: AtomicU64,
+    failing: AtomicBool,
     closing: Notify,
 }
 
@@ -97,6 +98,11 @@ impl Stream {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
+    /// Whether Redis didn't take the last lines.
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
+    }
+
     /// Sends what is queued and ends.
     pub fn close(&self) {
         self.shared.closing.notify_one();
@@ -136,6 +142,7 @@ impl Sink {
             }
             self.gather(&mut lines);
             self.send().await;
+            shared.failing.store(self.failing, Ordering::Relaxed);
             if self.pending.is_empty() {
                 continue;
             }

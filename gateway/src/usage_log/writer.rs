@@ -207,16 +207,21 @@ impl Writer {
         match (done, self.failing) {
             (Err(error), false) => {
                 tracing::error!(%directory, %error, "the usage log can't be written; lines are kept up to a bound and then dropped, requests go on");
-                self.failing = true;
+                self.fails(true);
                 self.tried = clock::now();
             }
             (Ok(()), true) => {
                 let dropped = self.shared.dropped.load(Ordering::Relaxed);
                 tracing::info!(%directory, dropped, "the usage log is written again");
-                self.failing = false;
+                self.fails(false);
             }
             (Ok(()), false) | (Err(_), true) => {}
         }
+    }
+
+    fn fails(&mut self, failing: bool) {
+        self.failing = failing;
+        self.shared.failing.store(failing, Ordering::Relaxed);
     }
 
     /// As [`tell`](Self::tell), of lines that found the queue full.
