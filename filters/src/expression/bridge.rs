@@ -97,6 +97,17 @@ enum Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
+    /// As [`find`](Self::find), with what stands for it where there is nothing.
+    fn value(&self, key: &dyn Val) -> Result<Option<Found<'a>>, ExecutionError> {
+        let found = self.find(key)?;
+        let Self::Root(root, _) = self else {
+            return Ok(found);
+        };
+        let key = key.downcast_ref::<CelString>();
+        let known = key.and_then(|key| root.field(key.inner()));
+        Ok(found.or_else(|| known.and_then(|(name, _)| name.otherwise())))
+    }
+
     fn find(&self, key: &dyn Val) -> Result<Option<Found<'a>>, ExecutionError> {
         let Some(key) = key.downcast_ref::<CelString>() else {
             return Err(ExecutionError::InternalError(
@@ -157,7 +168,7 @@ impl Indexer for Asked<'_> {
     where
         Self: 'v,
     {
-        self.find(key)?
+        self.value(key)?
             .map(to_cel)
             .ok_or_else(|| ExecutionError::no_such_key(""))
     }
@@ -166,7 +177,7 @@ impl Indexer for Asked<'_> {
     where
         Self: 'v,
     {
-        match self.find(key)? {
+        match self.value(key)? {
             Some(found) => Ok(to_cel(found).into_owned()),
             None => Err(ExecutionError::no_such_key("")),
         }

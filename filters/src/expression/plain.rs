@@ -102,6 +102,7 @@ impl Text {
             Self::Literal(text) => Ok(Cow::Borrowed(text)),
             Self::Look(look) => look
                 .find(scope)
+                .or_else(|| look.name.otherwise())
                 .ok_or(EvaluationError::Missing)?
                 .into_text()
                 .ok_or(EvaluationError::WrongKind),

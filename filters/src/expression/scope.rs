@@ -2,7 +2,8 @@
 //!
 //! One list of known names ([`Known`]) and one look-up serve both ways of evaluation, so a plain
 //! look-up and the same name inside a larger expression can't disagree. What isn't there (no token,
-//! no product) is absent, never an empty text: an expression that needs it fails and says so.
+//! no subscription) is absent, never an empty text: an expression that needs it fails and says so. A
+//! subscription without a product is usual, so its product's name reads as empty; `has` tells.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ pub struct Scope<'a> {
     pub request: RequestScope<'a>,
     /// `subscription`: absent where the API needs none.
     pub subscription: Option<SubscriptionScope<'a>>,
-    /// `product.id`.
+    /// `product.id`: reads as empty where it is absent.
     pub product: Option<&'a str>,
     /// `api.id`.
     pub api: &'a str,
@@ -153,6 +154,13 @@ impl<'a> Scope<'a> {
             Known::ResponseStatus => Found::Number(u64::from(self.status?)),
             Known::Jwt => Found::Map(Map::Claims(self.jwt?.as_object()?)),
         })
+    }
+}
+
+impl Known {
+    /// What stands for a name behind which there is nothing.
+    pub(crate) fn otherwise<'a>(self) -> Option<Found<'a>> {
+        (self == Known::ProductId).then_some(Found::Text(Cow::Borrowed("")))
     }
 }
 
