@@ -5,6 +5,7 @@
 //! what the caller sent it repeats a model's name at most, cut and without control characters, since
 //! the text also ends in logs and terminals.
 
+use crate::time::words::in_words;
 use crate::token::Problem;
 
 /// The longest piece of a caller's own text in a message, in characters.
@@ -213,7 +214,8 @@ impl Refusal {
             Self::MissingToken => MISSING_TOKEN.to_owned(),
             Self::InvalidToken { problem } => bad_token(*problem),
             Self::IssuerUnavailable { retry_after_s } => {
-                format!("Tokens can't be checked yet. Retry after {retry_after_s} seconds.")
+                let wait = in_words(*retry_after_s);
+                format!("Tokens can't be checked yet. Retry after {wait}.")
             }
             Self::ModelNotAllowed { model } => format!(
                 "Your product doesn't include the model `{}`. Use one that it includes, or ask \
@@ -233,8 +235,8 @@ impl Refusal {
                 policy,
                 retry_after_ms,
             } => format!(
-                "The tokens per minute of `{policy}` are used up. Retry after {} seconds.",
-                retry_after_ms.div_ceil(1000)
+                "The tokens per minute of `{policy}` are used up. Retry after {}.",
+                in_words(retry_after_ms.div_ceil(1000))
             ),
             Self::RequestExceedsLimit {
                 policy,
@@ -247,12 +249,11 @@ impl Refusal {
             Self::QuotaExceeded {
                 policy,
                 retry_after_s,
-            } => format!(
-                "The token quota of `{policy}` is used up. It is renewed in {retry_after_s} seconds."
-            ),
-            Self::BudgetSpent { policy, .. } => {
-                format!("The budget of `{policy}` is spent. Retry-After says when its period ends.")
-            }
+            } => renewed("token quota", policy, "used up", *retry_after_s),
+            Self::BudgetSpent {
+                policy,
+                retry_after_s,
+            } => renewed("budget", policy, "spent", *retry_after_s),
             Self::BackendsThrottled { retry_after_ms } => {
                 again("Every model endpoint is at its limit.", *retry_after_ms)
             }
@@ -263,7 +264,8 @@ impl Refusal {
                 "The model endpoint didn't answer in time. Try again, or ask for less.".to_owned()
             }
             Self::Overloaded { retry_after_s } => {
-                format!("The gateway is at its own bounds. Retry after {retry_after_s} seconds.")
+                let wait = in_words(*retry_after_s);
+                format!("The gateway is at its own bounds. Retry after {wait}.")
             }
             Self::PolicyFailed { policy } => format!(
                 "The policy `{policy}` couldn't be applied to this request. Tell the gateway's \
@@ -297,9 +299,14 @@ pub fn echo(text: &str) -> String {
         .collect()
 }
 
+fn renewed(what: &str, policy: &str, how: &str, in_s: u64) -> String {
+    let wait = in_words(in_s);
+    format!("The {what} of `{policy}` is {how}. It is renewed in {wait}.")
+}
+
 fn again(what: &str, retry_after_ms: Option<u64>) -> String {
     match retry_after_ms {
-        Some(wait_ms) => format!("{what} Retry after {} seconds.", wait_ms.div_ceil(1000)),
+        Some(wait_ms) => format!("{what} Retry after {}.", in_words(wait_ms.div_ceil(1000))),
         None => format!("{what} Try again later."),
     }
 }

@@ -5,6 +5,7 @@
 //! Nothing here asks what time it is.
 
 pub mod calendar;
+pub mod words;
 
 /// Nanoseconds on a clock that never goes back; only differences mean anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
