@@ -340,6 +340,30 @@ fn issuer_audience_and_required_claims_are_held_to() {
 }
 
 #[test]
+fn where_a_key_is_to_be_had_isnt_asked_of_the_token() {
+    let rsa = Rsa::read();
+    let nobodys = set(&[
+        json!({ "kty": "oct", "kid": "r", "k": "c2VjcmV0" }),
+        rsa.jwk(&json!({ "kid": "other" })),
+    ]);
+    for more in [
+        json!({ "jwk": rsa.jwk(&json!({})) }),
+        json!({ "jku": "https://evil.example/keys" }),
+        json!({ "x5u": "https://evil.example/chain.pem" }),
+        json!({ "x5c": ["MIIB"] }),
+    ] {
+        let mut head = json!({ "alg": "RS256", "kid": "r" });
+        head.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let text = token(&head, &claims(), rsa.sign(&RSA_PKCS1_SHA256));
+        refused(&text, &nobodys, Problem::UnknownKey);
+        // With the issuer's own key it is as good as without them.
+        assert!(judged(&text, &set(&[rsa.jwk(&json!({}))]), &rule()).is_ok());
+    }
+}
+
+#[test]
 fn what_was_changed_or_is_no_token_is_refused() {
     let rsa = Rsa::read();
     let keys = set(&[rsa.jwk(&json!({}))]);

@@ -103,6 +103,10 @@ impl Gathering {
         let rest = &buffer[self.read..];
         self.chunk = match self.chunk {
             None => return Ok(false),
+            // The parser takes a line without a digit for the last chunk's.
+            Some(Chunk::Size) if rest.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) => {
+                return Err(Malformed);
+            }
             Some(Chunk::Size) => match httparse::parse_chunk_size(rest) {
                 Ok(Status::Complete((length, 0))) => {
                     self.read += length;
@@ -179,6 +183,8 @@ fn within(left: u64, length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
     use super::*;
 
     const CHUNKED: &[u8] =
@@ -239,6 +245,38 @@ mod tests {
         assert_eq!(framing.take(&mut buffer), Err(Malformed));
     }
 
+    /// The body, what is left behind it, and how it ended: `None`: it hasn't.
+    fn read(bytes: &[u8], size: usize) -> (Vec<u8>, Option<Result<Vec<u8>, Malformed>>) {
+        let mut framing = Framing::Chunked(Chunk::Size);
+        let (mut buffer, mut body) = (BytesMut::new(), Vec::new());
+        for piece in bytes.chunks(size) {
+            buffer.extend_from_slice(piece);
+            loop {
+                match framing.take(&mut buffer) {
+                    Ok(taken) if taken.is_empty() => break,
+                    Ok(taken) => body.extend_from_slice(&taken),
+                    Err(malformed) => return (body, Some(Err(malformed))),
+                }
+            }
+        }
+        let is_over = framing == Framing::Over;
+        (body, is_over.then(|| Ok(buffer.to_vec())))
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_alike_however_they_are_cut(
+            pieces in prop::collection::vec(prop_oneof![
+                Just("\r\n"), Just("\r"), Just("\n"), Just("0\r\n"), Just("5\r\nhello\r\n"), Just("3\r\n"),
+                Just(";x=y"), Just("abc"), Just("1F"), Just("x: y\r\n"), Just(" "), Just("\0"), Just("ffffffffffffffff"),
+            ], 0..24),
+            size in 1..24_usize,
+        ) {
+            let bytes = pieces.concat().into_bytes();
+            prop_assert_eq!(read(&bytes, bytes.len().max(1)), read(&bytes, size));
+        }
+    }
+
     #[test]
     fn broken_framing_is_refused() {
         let long_size = format!("5;{}", "x".repeat(2 * SIZE_LINE_MAX_BYTES));
@@ -247,6 +285,9 @@ mod tests {
             "hello",
             "-5\r\nhello\r\n",
             " 5\r\nhello\r\n",
+            "\r\n\r\n",
+            ";x\r\n\r\n",
+            "5\r\nhello\r\n\r\n\r\n",
             "5\nhello\r\n",
             "5\r\nhelloo\r\n",
             "5\r\nhello\n0\r\n",

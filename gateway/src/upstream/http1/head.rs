@@ -54,15 +54,21 @@ pub fn take(buffer: &mut BytesMut, end: usize, is_head: bool) -> Result<Option<H
     let mut parsed = Response::new(&mut []);
     let config = ParserConfig::default();
     match config.parse_response_with_uninit_headers(&mut parsed, &bytes, &mut fields) {
-        Ok(Status::Complete(_)) => {}
+        Ok(Status::Complete(length)) if length == bytes.len() => {}
         Ok(Status::Partial) if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n')) => {
             return Ok(None);
         }
-        Ok(Status::Partial) | Err(_) => return Err("the head of an answer can't be parsed"),
+        Ok(Status::Complete(_) | Status::Partial) | Err(_) => {
+            return Err("the head of an answer can't be parsed");
+        }
     }
-    let answer = answer(&bytes, &parsed).ok_or("the head of an answer can't be parsed")?;
-    let framing = framing(&answer, is_head)?;
-    let keeps_alive = framing != Framing::UntilClose && keeps_alive(&answer);
+    let mut answer = answer(&bytes, &parsed).ok_or("the head of an answer can't be parsed")?;
+    let length = length(&answer.headers)?;
+    let is_ambiguous = length.is_some() && answer.headers.contains_key(header::TRANSFER_ENCODING);
+    restate(&mut answer, length, is_ambiguous);
+    let framing = framing(&answer, length.filter(|_| !is_ambiguous), is_head)?;
+    // Whoever stands before the backend may have read the other framing.
+    let keeps_alive = framing != Framing::UntilClose && !is_ambiguous && keeps_alive(&answer);
     Ok(Some(Head {
         answer,
         framing,
@@ -83,15 +89,32 @@ fn answer(bytes: &Bytes, parsed: &Response<'_, '_>) -> Option<Box<ResponseHeader
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
         answer.append_header(name, value).ok()?;
     }
-    // Chunks override a length, which mustn't go on then.
-    if answer.headers.contains_key(header::TRANSFER_ENCODING) {
-        answer.remove_header(&header::CONTENT_LENGTH);
-    }
     Some(Box::new(answer))
 }
 
-fn framing(answer: &ResponseHeader, is_head: bool) -> Result<Framing, Malformed> {
-    let length = length(&answer.headers)?;
+/// What goes on of a stated length: none where chunks override it, one where it was stated several times.
+fn restate(answer: &mut ResponseHeader, length: Option<u64>, is_ambiguous: bool) {
+    let Some(length) = length else {
+        return;
+    };
+    if is_ambiguous {
+        answer.remove_header(&header::CONTENT_LENGTH);
+        return;
+    }
+    let mut stated = answer.headers.get_all(header::CONTENT_LENGTH).iter();
+    let first = stated.next().map(HeaderValue::as_bytes);
+    let is_plain = first.is_some_and(|value| value.iter().all(u8::is_ascii_digit));
+    if !is_plain || stated.next().is_some() {
+        // A number is a value.
+        let _ = answer.insert_header(header::CONTENT_LENGTH, length);
+    }
+}
+
+fn framing(
+    answer: &ResponseHeader,
+    length: Option<u64>,
+    is_head: bool,
+) -> Result<Framing, Malformed> {
     let status = answer.status;
     let has_none = is_head
         || status.is_informational()
@@ -135,7 +158,7 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
 
 /// Digits alone: no sign, no blank.
 fn number(digits: &[u8]) -> Option<u64> {
-    if !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     std::str::from_utf8(digits).ok()?.parse().ok()
@@ -157,6 +180,8 @@ fn keeps_alive(answer: &ResponseHeader) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
     use super::*;
 
     fn head(text: &str) -> Result<Head, Malformed> {
@@ -185,7 +210,7 @@ mod tests {
             ),
             ("content-length: 0\r\n", Framing::Over),
             (
-                "transfer-encoding: Chunked\r\ncontent-length: 5\r\n",
+                "transfer-encoding: Chunked\r\n",
                 Framing::Chunked(Chunk::Size),
             ),
             ("", Framing::UntilClose),
@@ -196,13 +221,13 @@ mod tests {
         }
         let chunked =
             head("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n");
-        assert!(
-            !chunked
-                .unwrap()
-                .answer
-                .headers
-                .contains_key("content-length")
-        );
+        let chunked = chunked.unwrap();
+        assert!(!chunked.answer.headers.contains_key("content-length"));
+        assert!(!chunked.keeps_alive);
+        let repeated = "content-length: 5, 5\r\ncontent-length: 5\r\n";
+        let repeated = head(&format!("HTTP/1.1 200 OK\r\n{repeated}\r\n")).unwrap();
+        let stated = repeated.answer.headers.get_all("content-length").iter();
+        assert_eq!(stated.collect::<Vec<_>>(), ["5"]);
         let none = head("HTTP/1.1 204 No Content\r\n\r\n").unwrap();
         assert_eq!((none.framing, none.keeps_alive), (Framing::Over, true));
     }
@@ -238,6 +263,28 @@ mod tests {
         assert!(keeps(
             "HTTP/1.0 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n"
         ));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_a_head_is_taken_whole(
+            pieces in prop::collection::vec(prop_oneof![
+                Just("HTTP/1.1 200 OK\r\n"), Just("HTTP/1.0 204\r\n"), Just("HTTP/1.1 100 Continue\r\n"), Just("\r\n"), Just("\n"), Just("\r"),
+                Just("content-length: 5\r\n"), Just("content-length: 6\r\n"), Just("transfer-encoding: chunked\r\n"), Just("connection: close\r\n"),
+                Just(" folded\r\n"), Just("a: b"), Just(":"), Just("\0"), Just("é"), Just("x"),
+            ], 0..16),
+        ) {
+            let bytes = pieces.concat().into_bytes();
+            if let Some(end) = end(&bytes, 0) {
+                let mut buffer = BytesMut::from(bytes.as_slice());
+                if let Ok(Some(head)) = take(&mut buffer, end, false) {
+                    let lengths = head.answer.headers.get_all(header::CONTENT_LENGTH).iter().count();
+                    let chunked = head.answer.headers.contains_key(header::TRANSFER_ENCODING);
+                    prop_assert!(lengths + usize::from(chunked) <= 1);
+                }
+                prop_assert_eq!(buffer.as_ref(), &bytes[end..]);
+            }
+        }
     }
 
     #[test]
