@@ -14,9 +14,11 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use load_tests::simulator::{Handle, Options, Simulator};
+use support::backend::{After, Backend};
 use support::command::{Finished, run, tollgate};
 use support::gateway::Gateway;
 use support::http;
+use support::token_service::{Mode, TokenService};
 
 const SMALL: &str = "openapi: 3.0.0
 info: {title: Small, version: '2024-10-21'}
@@ -169,6 +171,62 @@ async fn a_model_goes_to_its_deployment_by_either_name() {
     );
     let without_key = call(&gateway, "wrong", "GET", "/openai/files/f");
     assert_eq!(without_key.status, 401);
+}
+
+#[test]
+fn a_managed_identity_is_checked_run_and_shown_to_the_endpoint() {
+    let service = TokenService::start(Mode::Well(3600));
+    let knows = service.clone();
+    let backend = Backend::start(move |request, stream| {
+        let shown = request.header("authorization").unwrap_or_default();
+        let status = if knows.knows(shown) { 200 } else { 401 };
+        let head = "content-type: application/json\r\ncontent-length: 2";
+        write!(stream, "HTTP/1.1 {status} Status\r\n{head}\r\n\r\n{{}}")?;
+        Ok(After::Keep)
+    });
+    let spec = spec();
+    for more in [&[][..], &["--client-id", "user-assigned-id"]] {
+        let arguments = [
+            &[
+                "--spec",
+                spec.path().to_str().unwrap(),
+                "--managed-identity",
+            ][..],
+            &["--deployment", "chat=gpt-4o", "--token-limit", "100000"],
+            more,
+        ];
+        let imported = import(&backend.url, &arguments.concat());
+        checks(&imported.stdout);
+        let config = format!(
+            "server = {{ listen = \"@LISTEN@\", admin = \"@ADMIN@\" }}\n{}",
+            imported.stdout
+        );
+        let asked = service.received().len();
+        let variable = ("AZURE_POD_IDENTITY_AUTHORITY_HOST", service.url.as_str());
+        let gateway = Gateway::start_with(&config, &[variable]);
+        let path = format!(
+            "{}/deployments/gpt-4o/chat/completions",
+            base(&imported.stdout)
+        );
+        let answer = call(&gateway, &key(&imported), "POST", &path);
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text(), gateway.log());
+        let sent = backend.received().pop().unwrap();
+        assert_eq!(
+            sent.path(),
+            "/openai/deployments/chat/chat/completions?api-version=2024-10-21"
+        );
+        assert!(sent.header("api-key").is_none());
+        let asked = service.received()[asked].path().to_owned();
+        assert!(
+            asked.contains("resource=https%3A%2F%2Fcognitiveservices.azure.com"),
+            "{asked}"
+        );
+        assert_eq!(
+            asked.ends_with("client_id=user-assigned-id"),
+            !more.is_empty(),
+            "{asked}"
+        );
+    }
 }
 
 #[test]

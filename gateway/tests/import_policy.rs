@@ -61,6 +61,7 @@ fn a_managed_identity_stays_one() {
         None,
         &["--endpoint", "https://contoso.openai.azure.com/"],
     );
+    checks(&imported);
     let table = table(&imported);
     let backend = &table["backends"]["openai-backend-pool"];
     assert_eq!(
@@ -361,6 +362,7 @@ fn tokens_that_are_checked_may_be_counted_by() {
   <llm-token-limit counter-key="@("tpm-" + ((Jwt)context.Variables["jwt"]).Claims["oid"].FirstOrDefault())" tokens-per-minute="1000" />
 </inbound></policies>"#;
     let imported = import(policy, None, &["--api-key-env", "KEY"]);
+    checks(&imported);
     let table = table(&imported);
     assert_eq!(
         table["jwt"]["issuer"].as_str(),
@@ -391,6 +393,35 @@ fn tokens_that_are_checked_may_be_counted_by() {
         "{}",
         imported.stderr
     );
+}
+
+/// Any issuer's tokens; where one of several values is enough there, the file says that all are asked for here.
+#[test]
+fn tokens_of_any_issuer_are_checked_by_its_claims() {
+    let policy = r#"<policies><inbound><set-backend-service backend-id="chat" />
+  <validate-jwt header-name="Authorization" failed-validation-httpcode="401" require-expiration-time="true">
+    <openid-config url="https://issuer.example/tenant/.well-known/openid-configuration" />
+    <audiences><audience>api://one</audience><audience>api://two</audience></audiences>
+    <required-claims>
+      <claim name="scp" match="all"><value>llm.call</value></claim>
+      <claim name="roles" match="any"><value>reader</value><value>writer</value></claim>
+    </required-claims>
+  </validate-jwt>
+</inbound></policies>"#;
+    let imported = import(policy, None, &["--api-key-env", "KEY"]);
+    checks(&imported);
+    let jwt = &table(&imported)["jwt"];
+    assert_eq!(
+        jwt["issuer"].as_str(),
+        Some("https://issuer.example/tenant")
+    );
+    assert_eq!(jwt["audience"].to_string(), r#"["api://one", "api://two"]"#);
+    let required = &jwt["required-claims"];
+    assert_eq!(required["scp"].to_string(), r#"["llm.call"]"#);
+    assert_eq!(required["roles"].to_string(), r#"["reader", "writer"]"#);
+    let said = "# There one of the values of `roles` is enough";
+    assert!(imported.stdout.contains(said), "{}", imported.stdout);
+    assert!(!imported.stdout.contains("of `scp`"));
 }
 
 /// All in one, as the lab from zero to production puts it together.

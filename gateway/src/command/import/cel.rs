@@ -4,10 +4,14 @@
 //! did would be worse than one that a person has to finish. What is translated is compiled once, by the same
 //! compiler that will read it.
 
+mod known;
+
 use std::collections::BTreeMap;
 
 use filters::expression::{Expression, Place, Want};
 
+use self::known::{MEMBERS, is_deployment, is_string_type, is_value, is_variables, quoted};
+pub use self::known::{TOKEN, dotted};
 use super::csharp::{Expr, Operator, parse};
 
 /// Names that `set-variable` gave a value before.
@@ -59,34 +63,6 @@ pub fn expression(value: &str) -> Result<Option<Expr>, String> {
         None if value.starts_with('@') => Err("the expression has no end".to_owned()),
         None => Ok(None),
     }
-}
-
-/// `context.Subscription.Id` of members all the way down.
-pub fn dotted(expr: &Expr) -> Option<String> {
-    match expr {
-        Expr::Name(name) => Some(name.clone()),
-        Expr::Member(of, name) => Some(format!("{}.{name}", dotted(of)?)),
-        Expr::Text(_)
-        | Expr::Number(_)
-        | Expr::Truth(_)
-        | Expr::Null
-        | Expr::Call(..)
-        | Expr::Index(..)
-        | Expr::Binary(..)
-        | Expr::Not(_)
-        | Expr::Choice(..) => None,
-    }
-}
-
-/// Text as CEL writes it.
-pub fn quoted(text: &str) -> String {
-    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
-    format!(
-        "\"{}\"",
-        text.replace('\n', "\\n")
-            .replace('\r', "\\r")
-            .replace('\t', "\\t")
-    )
 }
 
 /// CEL, and what has to hold for it to have a value, where that isn't certain.
@@ -326,10 +302,6 @@ impl Translation<'_> {
     }
 }
 
-fn is_variables(expr: &Expr) -> bool {
-    dotted(expr).as_deref() == Some("context.Variables")
-}
-
 /// A claim of the token that was checked.
 fn claim(name: &str) -> Piece {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -347,49 +319,6 @@ fn claim(name: &str) -> Piece {
     }
 }
 
-/// Members that give what they are asked of.
-fn is_value(name: &str) -> bool {
-    name == "Value"
-}
-
-fn is_deployment(key: &str) -> bool {
-    matches!(
-        key,
-        "deployment-id" | "deployment_id" | "deploymentId" | "deployment"
-    )
-}
-
-fn is_string_type(expr: &Expr) -> bool {
-    matches!(expr, Expr::Name(name) if name == "string" || name == "String")
-}
-
-/// What a variable holds that a token was put into.
-pub const TOKEN: &str = "$token";
-
-const MEMBERS: [(&str, &str); 22] = [
-    ("context.Subscription.Id", "subscription.id"),
-    ("context.Subscription.Name", "subscription.id"),
-    ("context.Product.Id", "product.id"),
-    ("context.Product.Name", "product.id"),
-    ("context.Api.Id", "api.id"),
-    ("context.Api.Name", "api.id"),
-    ("context.Operation.Id", "operation.id"),
-    ("context.Operation.Name", "operation.id"),
-    ("context.Request.IpAddress", "request.ip"),
-    ("context.Request.Method", "request.method"),
-    ("context.Request.Url.Path", "request.path"),
-    ("context.Request.OriginalUrl.Path", "request.path"),
-    ("context.Request.Foundry.Deployment", "request.model"),
-    ("context.Response.StatusCode", "response.status"),
-    ("context.Backend.Id", "backend.id"),
-    ("context.Deployment.Region", "gateway.location"),
-    ("context.Deployment.GatewayId", "gateway.id"),
-    ("context.Deployment.ServiceName", "gateway.id"),
-    ("context.Deployment.ServiceId", "gateway.id"),
-    ("context.Deployment.Gateway.Id", "gateway.id"),
-    ("string.Empty", "\"\""),
-    ("String.Empty", "\"\""),
-];
 /// A variable is written out wherever it is used, so what is written may be longer than what was read.
 const MAX_STEPS: usize = 512;
 

@@ -48,6 +48,8 @@ pub struct Tokens {
     pub audiences: Vec<String>,
     /// Claim, values.
     pub claims: Vec<(String, Vec<String>)>,
+    /// Names of those claims of which one value is enough there.
+    pub any_of: Vec<String>,
 }
 
 /// A policy that becomes a table of its own.

@@ -223,6 +223,15 @@ fn push_tokens(out: &mut String, tokens: &Tokens) {
             );
         }
     }
+    let one_is_enough = tokens
+        .claims
+        .iter()
+        .filter(|(name, values)| values.len() > 1 && tokens.any_of.contains(name));
+    for (name, _) in one_is_enough {
+        out.push_str(&comment(&format!(
+            "There one of the values of `{name}` is enough, here a token must hold all of them: leave one, or write subscription = 'jwt.{name}' and give each its subscription."
+        )));
+    }
     if !tokens.claims.is_empty() {
         let claim = |(name, values): &(String, Vec<String>)| {
             format!(

@@ -21,9 +21,15 @@ pub fn read(node: Node<'_, '_>) -> Tokens {
                 tokens.issuer = url.split("/.well-known/").next().map(str::to_owned);
             }
             "audience" => tokens.audiences.push(text(child)),
-            "application-id" => push_claim(&mut tokens.claims, "appid", text(child)),
+            "application-id" => {
+                push_claim(&mut tokens.claims, "appid", text(child));
+                tokens.any_of.push("appid".to_owned());
+            }
             "claim" => {
                 let name = attribute(child, "name").unwrap_or_default();
+                if attribute(child, "match").is_some_and(|how| how == "any") {
+                    tokens.any_of.push(name.clone());
+                }
                 let values = child.children().filter(|value| value.has_tag_name("value"));
                 values.for_each(|value| push_claim(&mut tokens.claims, &name, text(value)));
             }
