@@ -1,22 +1,25 @@
 //! The manual and the README: every block that is a configuration loads, and every command that they tell takes its
-//! arguments. `tidy.rs` holds their links and the table of contents.
+//! arguments; `manual_commands.rs` types what can be typed here. `tidy.rs` holds their links and the table of contents.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/support.rs"]
 mod support;
 
+#[path = "support/pages.rs"]
+mod pages;
+
 #[path = "support/python.rs"]
 mod python;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gateway::config::file::known_keys;
 use gateway::config::secret::Environment;
 use gateway::config::{Source, load};
+use pages::{blocks, repository};
 use support::command::run;
 
 /// A world in which every variable is set, and no file is there.
@@ -47,12 +50,12 @@ impl Environment for Anywhere {
 fn every_configuration_in_the_manual_loads_or_is_a_fragment_of_known_keys() {
     let known: BTreeSet<String> = known_keys().into_iter().collect();
     let (mut whole, mut fragments) = (0, 0);
-    for (page, line, block) in blocks("toml") {
-        let place = format!("{}:{line}", page.display());
-        let Some(fragment) = block.strip_prefix("# fragment\n") else {
+    for block in blocks(&["toml"]) {
+        let place = format!("{}:{}", block.page, block.line);
+        let Some(fragment) = block.text.strip_prefix("# fragment\n") else {
             let source = Source {
                 name: place,
-                text: block,
+                text: block.text,
             };
             let plan = load(&source, &Anywhere).unwrap_or_else(|errors| panic!("{errors}"));
             assert!(plan.refusals().is_empty(), "{:?}", plan.refusals());
@@ -75,17 +78,15 @@ fn every_configuration_in_the_manual_loads_or_is_a_fragment_of_known_keys() {
 #[test]
 fn every_command_in_the_manual_takes_its_arguments() {
     let mut tried = 0;
-    for kind in ["", "sh"] {
-        for (page, line, block) in blocks(kind) {
-            for command in commands(&block) {
-                let mut arguments: Vec<&str> = command.split_whitespace().skip(1).collect();
-                // Parses all of them, and does nothing.
-                arguments.push("--help");
-                let finished = run(&arguments, "");
-                let place = format!("{}:{line}: {command}", page.display());
-                assert_eq!(finished.status, Some(0), "{place}\n{}", finished.stderr);
-                tried += 1;
-            }
+    for block in blocks(&["", "sh"]) {
+        for command in commands(&block.text) {
+            let mut arguments: Vec<&str> = command.split_whitespace().skip(1).collect();
+            // Parses all of them, and does nothing.
+            arguments.push("--help");
+            let finished = run(&arguments, "");
+            let place = format!("{}:{}: {command}", block.page, block.line);
+            assert_eq!(finished.status, Some(0), "{place}\n{}", finished.stderr);
+            tried += 1;
         }
     }
     assert!(tried >= 12, "{tried}");
@@ -109,46 +110,6 @@ fn the_pages_are_made() {
     }
     let first = fs::read_to_string(pages.path().join("first-hour.html")).unwrap();
     assert!(first.contains("<h1 id=\"the-first-hour\">"));
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// The fenced blocks of this language: page, line, text.
-fn blocks(language: &str) -> Vec<(PathBuf, usize, String)> {
-    let entries = fs::read_dir(repository().join("docs")).unwrap();
-    let pages = entries.map(|entry| entry.unwrap().path());
-    let mut pages: Vec<PathBuf> = pages
-        .filter(|page| page.extension().is_some_and(|end| end == "md"))
-        .collect();
-    pages.push(repository().join("README.md"));
-    pages.sort();
-    let mut found = Vec::new();
-    for page in pages {
-        let text = fs::read_to_string(&page).unwrap();
-        let mut block: Option<(String, usize, String)> = None;
-        for (number, line) in (1..).zip(text.lines()) {
-            // Blocks within lists are indented.
-            let bare = line.trim_start();
-            match (&mut block, bare.strip_prefix("```")) {
-                (None, Some(kind)) => block = Some((kind.to_owned(), number, String::new())),
-                (Some(_), Some(_)) => {
-                    let (kind, number, text) = block.take().unwrap();
-                    if kind == language {
-                        found.push((page.clone(), number, text));
-                    }
-                }
-                (Some((.., text)), None) => {
-                    text.push_str(bare);
-                    text.push('\n');
-                }
-                (None, None) => {}
-            }
-        }
-        assert!(block.is_none(), "{}: a block has no end", page.display());
-    }
-    found
 }
 
 /// The `tollgate` commands of a block, without what a shell does with them.
