@@ -53,8 +53,9 @@ screenshots: ## the manual's pictures of the admin page, made by its test in Chr
 fuzz: ## fuzzes what reads a caller's or a backend's bytes, a minute each (scripts/fuzz SECONDS)
 	scripts/fuzz
 
-deny: ## holds dependencies to deny.toml: licences, sources, what is banned; needs cargo-deny
+deny: ## holds dependencies to deny.toml: licences, sources, what is banned; to advisories, where their database can be reached; needs cargo-deny
 	cargo deny --all-features check --hide-inclusion-graph bans licenses sources
+	scripts/check-advisories
 
 sbom: ## writes what is in the binary as CycloneDX, to gateway/tollgate.cdx.json; needs cargo-cyclonedx
 	cargo cyclonedx --manifest-path gateway/Cargo.toml --format json --describe binaries
