@@ -249,6 +249,10 @@ fn a_wrong_name_is_told_with_its_place_and_the_nearest_one() {
     ] {
         assert_eq!(error(source, Want::Text).message, expected, "{source}");
     }
+}
+
+#[test]
+fn a_wrong_kind_and_wrong_syntax_are_told_with_their_place() {
     assert_eq!(
         error("request.model", Want::Truth).message,
         "this gives text, true or false is wanted"
