@@ -94,9 +94,10 @@ fn bounds_that_were_raised_are_those_of_each_version() {
     let backend = Backend::fixed(200, &[], "{}");
     let server = "h2c = \"@H2C@\"\nlimits = { max-header-bytes = \"256KiB\", max-headers = 256 }";
     let gateway = Gateway::start(&plain::config(server, &plain::openai(&backend.url)));
+    // With what HTTP/2 counts for each field that is more than 64 KiB, and less than curl sends.
     let (key, long) = (
         format!("api-key: {KEY}"),
-        format!("x-long: {}", "x".repeat(100 << 10)),
+        format!("x-long: {}", "x".repeat(58 << 10)),
     );
     for (base, version) in [
         (&gateway.url, "--http1.1"),
