@@ -190,20 +190,15 @@ fn a_body_where_there_is_none_is_never_anothers() {
 #[test]
 fn chunks_that_lie_break_the_answer_off_and_nothing_else() {
     let (gateway, _backend) = gateway();
-    for number in 0..CHUNKS.len() {
+    for (number, chunks) in CHUNKS.iter().enumerate() {
         let url = format!("{}/v1/chunks/{number}", gateway.url);
         let answer = http::request("GET", &url, &[("api-key", KEY)], b"");
         if let Ok(answer) = answer {
-            assert!(!answer.text().contains("stolen"), "{}", CHUNKS[number]);
-            assert_ne!(
-                answer.status,
-                200,
-                "{:?}: {}",
-                CHUNKS[number],
-                answer.text()
-            );
+            let text = answer.text();
+            assert!(!text.contains("stolen"), "{chunks:?}");
+            assert_ne!(answer.status, 200, "{chunks:?}: {text}");
         }
-        others(&gateway, CHUNKS[number]);
+        others(&gateway, chunks);
     }
 }
 
