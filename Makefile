@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # What `tollgate --version` says it was built from.
 export TOLLGATE_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-.PHONY: help run test embeddings check bench instructions conf docs image manifests dashboards screenshots labs fuzz deny sbom ci
+.PHONY: help run test embeddings check bench record instructions conf docs image manifests dashboards screenshots labs fuzz deny sbom ci
 
 help: ## says what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 - /p' Makefile
@@ -27,8 +27,12 @@ bench: ## counting tokens, deciding limits, the semantic cache; then CPU time, l
 	cargo run --release --bin bench -- $(BENCH)
 	cargo run --release --bin bench -- --no-build growth
 
-instructions: ## counts instructions of hot functions and of requests by valgrind; fails where they grew
-	cargo run --release --bin bench -- instructions
+record: ## measures as make bench does, into load-tests/results/, to be committed: some 12 minutes on a quiet machine
+	cargo run --release --bin bench -- --record
+	cargo run --release --bin bench -- --no-build --record growth
+
+instructions: ## counts instructions of hot functions and of requests by valgrind; fails where they grew (ACCEPT=1 writes them down)
+	cargo run --release --bin bench -- instructions $(if $(ACCEPT),--update)
 
 conf: ## loads every file in conf/, the wrong ones too: each must give its exact message
 	cargo test --workspace --test config

@@ -26,10 +26,12 @@ pub(crate) enum Contestant {
     TollgateOff,
     /// This project with keys, expressions, estimates, limits, metrics and the usage log.
     TollgateOn,
+    /// The same with a semantic cache.
+    TollgateCache,
 }
 
 impl Contestant {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Direct,
         Self::BarePingora,
         Self::Nginx,
@@ -38,6 +40,7 @@ impl Contestant {
         Self::Portkey,
         Self::TollgateOff,
         Self::TollgateOn,
+        Self::TollgateCache,
     ];
 
     /// As it is called in the table and on the command line.
@@ -51,16 +54,28 @@ impl Contestant {
             Self::Portkey => "portkey",
             Self::TollgateOff => "tollgate-off",
             Self::TollgateOn => "tollgate-on",
+            Self::TollgateCache => "tollgate-cache",
         }
     }
 
-    /// Whether it can refuse a caller whose limit is used up, without a database; everyone does everything else.
+    /// Whether it takes part. Not everyone can refuse a caller whose limit is used up without a database; a cache is ours,
+    /// beside the same without one; everything else is done by everyone.
     pub(crate) fn does(self, workload: Workload) -> bool {
         match workload {
             Workload::Refused => match self {
                 Self::Nginx | Self::Envoy | Self::TollgateOn => true,
                 Self::Direct
                 | Self::BarePingora
+                | Self::LiteLlm
+                | Self::Portkey
+                | Self::TollgateOff
+                | Self::TollgateCache => false,
+            },
+            Workload::CacheHit | Workload::CacheMiss => match self {
+                Self::Direct | Self::TollgateOn | Self::TollgateCache => true,
+                Self::BarePingora
+                | Self::Nginx
+                | Self::Envoy
                 | Self::LiteLlm
                 | Self::Portkey
                 | Self::TollgateOff => false,
@@ -71,7 +86,21 @@ impl Contestant {
             | Workload::Stream
             | Workload::Paced
             | Workload::Embeddings
-            | Workload::Mix => true,
+            | Workload::Mix => self != Self::TollgateCache,
+        }
+    }
+
+    /// Whether it takes part in this round, of 1 and further. Whose ratios lie tens of times apart need no third.
+    pub(crate) fn plays(self, round: usize) -> bool {
+        match self {
+            Self::LiteLlm | Self::Portkey => round <= 2,
+            Self::Direct
+            | Self::BarePingora
+            | Self::Nginx
+            | Self::Envoy
+            | Self::TollgateOff
+            | Self::TollgateOn
+            | Self::TollgateCache => true,
         }
     }
 
@@ -84,7 +113,8 @@ impl Contestant {
             | Self::Nginx
             | Self::Envoy
             | Self::TollgateOff
-            | Self::TollgateOn => Exactness::Bytes,
+            | Self::TollgateOn
+            | Self::TollgateCache => Exactness::Bytes,
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::contestant::{Contestant, Places, Running, free_address};
 use crate::driver::{Exactness, Target, closed};
 use crate::measure::watched;
 use crate::process::Process;
+use crate::record;
 use crate::say;
 use crate::workload::{Answer, Call, grown};
 
@@ -122,7 +123,7 @@ const SLACK: f64 = 1.3;
 pub(crate) type Costs = Vec<(usize, f64)>;
 
 /// Measures all; false where something grows faster than it may.
-pub(crate) async fn measure(places: &Places) -> Result<bool, Box<dyn Error>> {
+pub(crate) async fn measure(places: &Places, records: bool) -> Result<bool, Box<dyn Error>> {
     let mut panels = Vec::new();
     let mut fits = true;
     for growing in Growing::ALL {
@@ -148,11 +149,14 @@ pub(crate) async fn measure(places: &Places) -> Result<bool, Box<dyn Error>> {
         .iter()
         .map(|(name, costs)| json!({"grows": name, "cpu_us": costs}))
         .collect();
-    fs::write(
-        places.results.join("growth.json"),
-        serde_json::to_vec_pretty(&all)?,
-    )?;
-    fs::write(places.results.join("growth.svg"), plot::plot(&panels))?;
+    let occasion = record::occasion();
+    let plot = plot::plot(&panels, &occasion);
+    let all = serde_json::to_string_pretty(&json!({"occasion": occasion, "costs": all}))?;
+    if records {
+        record::write(&[("growth.json", all.clone()), ("growth.svg", plot.clone())])?;
+    }
+    fs::write(places.results.join("growth.json"), all)?;
+    fs::write(places.results.join("growth.svg"), plot)?;
     Ok(fits)
 }
 

@@ -10,6 +10,7 @@ mod instructions;
 mod measure;
 mod memory;
 mod process;
+mod record;
 mod report;
 mod upstream;
 mod wire;
@@ -57,6 +58,9 @@ struct Arguments {
     /// Connections of a load
     #[arg(long, default_value_t = 16)]
     connections: usize,
+    /// Write the results into load-tests/results too, to be committed
+    #[arg(long, global = true)]
+    record: bool,
     /// Rounds; default: 3, with --quick 2
     #[arg(long, value_name = "ROUNDS")]
     rounds: Option<usize>,
@@ -72,15 +76,20 @@ struct Arguments {
     /// Open streams while memory is measured: try 5000
     #[arg(long, default_value_t = 1000)]
     open_streams: usize,
-    /// Seconds after a load until memory is read again: try 60; 0: it isn't
-    #[arg(long, default_value_t = 0)]
-    settle_seconds: u64,
+    /// Seconds after a load until memory is read again; 0: it isn't; default: 60, with --quick 0
+    #[arg(long)]
+    settle_seconds: Option<u64>,
 }
 
 impl Arguments {
     fn time(&self) -> Duration {
         let default = if self.quick { 0.4 } else { 1.0 };
         Duration::from_secs_f64(self.seconds.unwrap_or(default).clamp(0.05, 600.0))
+    }
+
+    fn settle_seconds(&self) -> u64 {
+        self.settle_seconds
+            .unwrap_or(if self.quick { 0 } else { 60 })
     }
 
     fn rounds(&self) -> usize {
@@ -183,11 +192,11 @@ async fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
             Ok(ExitCode::SUCCESS)
         }
         Some(Part::Growth) => {
-            let places = prepared(&arguments)?;
-            Ok(exit(growth::measure(&places).await?))
+            let places = prepared(&arguments, &["tollgate"])?;
+            Ok(exit(growth::measure(&places, arguments.record).await?))
         }
         Some(Part::Instructions { update }) => {
-            let places = prepared(&arguments)?;
+            let places = prepared(&arguments, &["tollgate"])?;
             let then = if update {
                 Then::WriteDown
             } else {
@@ -196,17 +205,17 @@ async fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
             Ok(exit(instructions::count(&places, then).await?))
         }
         None => {
-            let places = prepared(&arguments)?;
+            let places = prepared(&arguments, &["bare-proxy", "tollgate"])?;
             mind_open_files(&mut arguments);
             compete(&arguments, &places).await
         }
     }
 }
 
-fn prepared(arguments: &Arguments) -> io::Result<Places> {
+fn prepared(arguments: &Arguments, programs: &[&str]) -> io::Result<Places> {
     let places = Places::find()?;
     if !arguments.no_build {
-        build()?;
+        build(programs)?;
     }
     Ok(places)
 }
@@ -228,10 +237,20 @@ async fn compete(arguments: &Arguments, places: &Places) -> Result<ExitCode, Box
         say("This is a debug build: the figures mean nothing.");
     }
     let results = &places.results;
-    let all = serde_json::to_vec_pretty(&report.json(&settings(arguments)?))?;
+    let occasion = record::occasion();
+    let all = serde_json::to_string_pretty(&report.json(&occasion, &settings(arguments)?))?;
+    let plot = report.plot(&occasion);
+    if arguments.record {
+        let text = format!("{occasion}\n\n{text}\n");
+        record::write(&[
+            ("speed.txt", text),
+            ("speed.json", all.clone()),
+            ("speed.svg", plot.clone()),
+        ])?;
+    }
     fs::write(results.join("latest.json"), all)?;
     fs::write(results.join("latest.txt"), text)?;
-    fs::write(results.join("latest.svg"), report.plot())?;
+    fs::write(results.join("latest.svg"), plot)?;
     let shown = results.canonicalize()?;
     say(&format!(
         "\nin {}: latest.txt, latest.json, latest.svg",
@@ -251,11 +270,13 @@ fn settings(arguments: &Arguments) -> io::Result<Value> {
 }
 
 /// Builds the contestants that come from this workspace as this program was built.
-fn build() -> io::Result<()> {
+fn build(programs: &[&str]) -> io::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--workspace"]);
-    command.args(["--bin", "bare-proxy", "--bin", "tollgate"]);
+    for program in programs {
+        command.args(["--bin", program]);
+    }
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
@@ -329,13 +350,39 @@ async fn measure(
     field.compete(report).await?;
     let present: Vec<Contestant> = running.iter().map(|one| one.who).collect();
     drop(running);
-    for who in present.into_iter().filter(|_| !arguments.no_memory) {
-        if who == Contestant::Direct {
+    if !arguments.no_memory {
+        hold(arguments, places, (present, address), report).await?;
+    }
+    Ok(())
+}
+
+/// What each holds. They rest side by side, since resting takes no time of anyone's.
+async fn hold(
+    arguments: &Arguments,
+    places: &Places,
+    (present, upstream): (Vec<Contestant>, SocketAddr),
+    report: &mut Report,
+) -> Result<(), Box<dyn Error>> {
+    let mut all = Vec::new();
+    for who in present {
+        if matches!(who, Contestant::Direct | Contestant::TollgateCache) {
             continue;
         }
         say(&format!("memory of {}", who.name()));
-        let one = start(who, places, address).await?;
-        report.held.extend(memory::hold(&one, arguments).await);
+        let one = start(who, places, upstream).await?;
+        let Some((mut held, first)) = memory::hold(one, arguments).await else {
+            continue;
+        };
+        let one = start(who, places, upstream).await?;
+        let second = memory::burden(one, arguments, &mut held).await;
+        all.push((held, [Some(first), second]));
+    }
+    let time = Duration::from_secs(arguments.settle_seconds());
+    for (mut held, resting) in all {
+        for one in resting.into_iter().flatten().filter(|_| !time.is_zero()) {
+            memory::settle(one, time, &mut held).await;
+        }
+        report.held.push(held);
     }
     Ok(())
 }

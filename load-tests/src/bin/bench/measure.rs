@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::contestant::{Contestant, Running};
 use crate::driver::{Exactness, Outcome, Target, closed, each_once, open};
-use crate::process::resident_kib_of;
 use crate::report::Report;
 use crate::workload::Workload;
 use crate::{Arguments, say};
@@ -59,7 +58,7 @@ impl Field<'_> {
             for workload in self.arguments.workloads() {
                 say(&format!("round {round} of {rounds}: {}", workload.name()));
                 for running in self.running {
-                    if running.who.does(workload) {
+                    if running.who.does(workload) && running.who.plays(round) {
                         self.turn(running, workload, report).await?;
                     }
                 }
@@ -90,7 +89,9 @@ impl Field<'_> {
             | Workload::Stream
             | Workload::Embeddings
             | Workload::Mix
-            | Workload::Refused => {
+            | Workload::Refused
+            | Workload::CacheHit
+            | Workload::CacheMiss => {
                 closed(&target, connections, self.arguments.time().min(WARM_UP)).await
             }
         };
@@ -101,7 +102,7 @@ impl Field<'_> {
             return Ok(());
         }
         let round = if workload == Workload::Paced {
-            self.paced(running, &target, connections).await?
+            self.paced(running, (&target, connections), report).await
         } else {
             self.saturated(running, workload, &target).await?
         };
@@ -144,21 +145,22 @@ impl Field<'_> {
         })
     }
 
-    /// Streams with pauses make their own rate: as many as there are connections, each once.
+    /// Streams with pauses make their own rate: as many as there are connections, each once. They take four seconds
+    /// whoever passes them on, so the direct ones are those of the same round.
     async fn paced(
         &self,
         running: &Running,
-        target: &Target,
-        connections: usize,
-    ) -> Result<Round, String> {
+        (target, connections): (&Target, usize),
+        report: &Report,
+    ) -> Round {
         let (through, cpu_us, resident_mib) =
             watched(running, each_once(target, connections)).await;
         let direct = match self.direct(running.who, Workload::Paced) {
-            Some(direct) => each_once(&direct, connections).await,
-            None => Outcome::default(),
+            Some(_) => report.last_direct(Workload::Paced),
+            None => Times::default(),
         };
         complain(running.who, &[&through]);
-        Ok(Round {
+        Round {
             who: running.who,
             workload: Workload::Paced,
             cpu_us: cpu_us / through.requests.max(1) as f64,
@@ -166,8 +168,8 @@ impl Field<'_> {
             resident_mib,
             wrong: through.wrong,
             through: Times::of(&through),
-            direct: Times::of(&direct),
-        })
+            direct,
+        }
     }
 
     /// The direct call that a contestant's is compared with: none for the direct one, and none of a refusal, which the
@@ -196,7 +198,9 @@ pub(crate) fn target(running: &Running, workload: Workload) -> Target {
         | Workload::Stream
         | Workload::Paced
         | Workload::Embeddings
-        | Workload::Mix => running.who.exactness(),
+        | Workload::Mix
+        | Workload::CacheHit
+        | Workload::CacheMiss => running.who.exactness(),
     };
     Target {
         address: running.address,
@@ -213,20 +217,11 @@ pub(crate) async fn watched(
     let Some(process) = &running.process else {
         return (load.await, f64::NAN, f64::NAN);
     };
-    let family = process.family();
+    process.forget_peak();
     let before = process.cpu_time();
-    let mut most = 0;
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    tokio::pin!(load);
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut load => break outcome,
-            _ = tick.tick() => most = most.max(resident_kib_of(&family)),
-        }
-    };
+    let outcome = load.await;
     let cpu_us = process.cpu_time().since_us(&before);
-    let most = most.max(resident_kib_of(&family));
-    (outcome, cpu_us, most as f64 / 1024.0)
+    (outcome, cpu_us, process.peak_kib() as f64 / 1024.0)
 }
 
 fn complain(who: Contestant, outcomes: &[&Outcome]) {

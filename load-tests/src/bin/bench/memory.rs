@@ -1,7 +1,9 @@
-//! What a contestant holds: started anew, with idle connections, with open streams, under load, and some time after.
+//! What a contestant holds: started anew, with idle connections, with open streams, with large bodies, under load, and some
+//! time after.
 //!
-//! Each step is one reading of resident memory, which allocators give back late if at all; so it runs once, on a process
-//! of its own, and not in the rounds.
+//! Allocators give memory back late if at all, so each contestant has two processes of its own for it: one for what is
+//! counted a connection, one for bodies and load. Peaks are the kernel's (`VmHWM`). Each step is one reading and no round:
+//! memory hardly differs between runs.
 
 use std::io;
 use std::time::Duration;
@@ -10,12 +12,14 @@ use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::Arguments;
 use crate::contestant::{Contestant, Running};
 use crate::driver::closed;
-use crate::measure::{target, watched};
-use crate::workload::{Call, Workload, held_stream};
+use crate::measure::target;
+use crate::process::Process;
+use crate::workload::{Call, Workload, held_images, held_stream};
 
 /// MiB but where it says otherwise.
 #[derive(Clone, Debug)]
@@ -27,75 +31,116 @@ pub(crate) struct Held {
     pub(crate) connection_kib: f64,
     pub(crate) streams: usize,
     pub(crate) stream_kib: f64,
+    /// Bodies of 5 MB in flight: memory to their bytes.
+    pub(crate) body_ratio: f64,
     pub(crate) under_load: f64,
-    /// Some time after the load.
+    /// Some time after all that: the greater of the two processes.
     pub(crate) after: Option<f64>,
 }
 
-/// Takes all readings of one contestant.
-pub(crate) async fn hold(running: &Running, arguments: &Arguments) -> Option<Held> {
+/// A process that has been through it, and since when it rests.
+pub(crate) struct Resting {
+    running: Running,
+    since: Instant,
+}
+
+/// Idle connections and open streams.
+pub(crate) async fn hold(running: Running, arguments: &Arguments) -> Option<(Held, Resting)> {
     let process = running.process.as_ref()?;
-    let mib = || process.resident_kib() as f64 / 1024.0;
-    let chat = target(running, Workload::Chat);
-    // The first call makes what every contestant needs from then on.
-    closed(&chat, 1, Duration::from_millis(50)).await;
-    let idle = mib();
-    // What comes once isn't a connection's.
-    closed(&chat, arguments.connections, WARM_UP).await;
-    let warm = mib();
+    let (idle, warm) = warmed(&running, process, arguments).await;
+    let chat = target(&running, Workload::Chat);
     let call = chat.calls.first().cloned()?;
-    let connections = open_all(running, arguments.idle_connections, &call, b"\"usage\"").await;
-    let with_connections = mib();
+    let wanted = arguments.idle_connections;
+    let connections = open_all(&running, wanted, &call, b"\"usage\"").await;
+    let with_connections = mib(process);
     let count = connections.len();
     drop(connections);
-    pause(running).await;
+    pause(process).await;
     let call = held_stream(&running.headers);
-    let streams = open_all(
-        running,
-        arguments.open_streams,
-        &call,
-        b"\"content\":\" token\"",
-    )
-    .await;
-    let with_streams = mib();
+    let wanted = arguments.open_streams;
+    let streams = open_all(&running, wanted, &call, b"\"content\":\" token\"").await;
+    let with_streams = mib(process);
     let streams_count = streams.len();
     drop(streams);
-    pause(running).await;
-    let (_, _, under_load) = watched(
-        running,
-        closed(&chat, arguments.connections, arguments.time()),
-    )
-    .await;
-    let images = target(running, Workload::Images);
-    let (_, _, with_images) = watched(running, closed(&images, 4, arguments.time())).await;
-    let after = match arguments.settle_seconds {
-        0 => None,
-        seconds => {
-            tokio::time::sleep(Duration::from_secs(seconds)).await;
-            Some(mib())
-        }
-    };
-    let each = |more: f64, less: f64, count: usize| (more - less) * 1024.0 / count.max(1) as f64;
-    Some(Held {
+    pause(process).await;
+    let each = |more: f64, count: usize| (more - warm) * 1024.0 / count.max(1) as f64;
+    let held = Held {
         who: running.who,
         idle,
         connections: count,
-        connection_kib: each(with_connections, warm, count),
+        connection_kib: each(with_connections, count),
         streams: streams_count,
         // Memory that the idle connections left behind is used again: the start counts from before them.
-        stream_kib: each(with_streams, warm, streams_count),
-        under_load: under_load.max(with_images),
-        after,
-    })
+        stream_kib: each(with_streams, streams_count),
+        body_ratio: f64::NAN,
+        under_load: f64::NAN,
+        after: None,
+    };
+    Some((held, resting(running)))
+}
+
+/// Large bodies, and load.
+pub(crate) async fn burden(
+    running: Running,
+    arguments: &Arguments,
+    held: &mut Held,
+) -> Option<Resting> {
+    let process = running.process.as_ref()?;
+    let (_, warm) = warmed(&running, process, arguments).await;
+    let call = held_images(&running.headers);
+    let bodies = open_all(&running, BODIES, &call, b"").await;
+    pause(process).await;
+    let bytes = (bodies.len() * call.body().len()) as f64 / f64::from(1 << 20);
+    held.body_ratio = (mib(process) - warm) / bytes;
+    drop(bodies);
+    pause(process).await;
+    process.forget_peak();
+    let chat = target(&running, Workload::Chat);
+    closed(&chat, arguments.connections, arguments.time()).await;
+    let images = target(&running, Workload::Images);
+    closed(&images, 4, arguments.time()).await;
+    held.under_load = process.peak_kib() as f64 / 1024.0;
+    Some(resting(running))
+}
+
+/// Waits until so long after its end, and reads again.
+pub(crate) async fn settle(resting: Resting, time: Duration, held: &mut Held) {
+    tokio::time::sleep_until(resting.since + time).await;
+    let now = resting.running.process.as_ref().map(mib);
+    held.after = held.after.into_iter().chain(now).reduce(f64::max);
+}
+
+/// In flight at once: some 100 MB.
+const BODIES: usize = 20;
+
+fn resting(running: Running) -> Resting {
+    Resting {
+        running,
+        since: Instant::now(),
+    }
+}
+
+fn mib(process: &Process) -> f64 {
+    process.resident_kib() as f64 / 1024.0
+}
+
+/// Memory after the first calls, which make what every contestant needs from then on; and after some more, since what
+/// comes once isn't a connection's.
+async fn warmed(running: &Running, process: &Process, arguments: &Arguments) -> (f64, f64) {
+    let chat = target(running, Workload::Chat);
+    closed(&chat, 1, Duration::from_millis(50)).await;
+    let idle = mib(process);
+    closed(&chat, arguments.connections, WARM_UP).await;
+    (idle, mib(process))
 }
 
 /// Connections that have been called once and stay; fewer where the contestant is slow or refuses.
 async fn open_all(running: &Running, count: usize, call: &Call, until: &[u8]) -> Vec<TcpStream> {
     let mut tasks = JoinSet::new();
     let mut open = Vec::with_capacity(count);
-    let deadline = tokio::time::Instant::now() + OPEN_BOUND;
+    let deadline = Instant::now() + OPEN_BOUND;
     let mut serial = 0;
-    while serial < count && tokio::time::Instant::now() < deadline {
+    while serial < count && Instant::now() < deadline {
         while tasks.len() < AT_ONCE && serial < count {
             serial += 1;
             let (address, until) = (running.address, until.to_vec());
@@ -121,7 +166,7 @@ async fn open_all(running: &Running, count: usize, call: &Call, until: &[u8]) ->
 
 const WARM_UP: Duration = Duration::from_millis(300);
 const AT_ONCE: usize = 32;
-const OPEN_BOUND: Duration = Duration::from_secs(60);
+const OPEN_BOUND: Duration = Duration::from_secs(30);
 
 async fn read_until(stream: &mut TcpStream, mark: &[u8]) -> io::Result<()> {
     let mut read = Vec::new();
@@ -133,11 +178,8 @@ async fn read_until(stream: &mut TcpStream, mark: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Until the contestant has seen that its callers are gone: until its memory stands still.
-async fn pause(running: &Running) {
-    let Some(process) = &running.process else {
-        return;
-    };
+/// Until the contestant has seen what came, or that its callers are gone: until its memory stands still.
+async fn pause(process: &Process) {
     let mut last = u64::MAX;
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(300)).await;

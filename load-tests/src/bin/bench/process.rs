@@ -84,7 +84,21 @@ impl Process {
 
     /// Resident memory, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        self.family().into_iter().filter_map(resident_kib).sum()
+        let resident = |id| status_kib(id, "VmRSS:");
+        self.family().into_iter().filter_map(resident).sum()
+    }
+
+    /// The most that was resident since it began, or since that was forgotten, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        peak_kib_of(&self.family())
+    }
+
+    /// Peaks count from now on.
+    pub(crate) fn forget_peak(&self) {
+        for id in self.family() {
+            // Where the kernel can't, the peak is that of the whole life.
+            let _ = fs::write(format!("/proc/{id}/clear_refs"), "5");
+        }
     }
 
     /// The process and all that descend from it.
@@ -134,9 +148,10 @@ impl Drop for Process {
     }
 }
 
-/// Resident memory of these processes, in KiB.
-pub(crate) fn resident_kib_of(family: &[u32]) -> u64 {
-    family.iter().copied().filter_map(resident_kib).sum()
+/// The most that was resident of these processes, in KiB.
+fn peak_kib_of(family: &[u32]) -> u64 {
+    let peak = |id: &u32| status_kib(*id, "VmHWM:");
+    family.iter().filter_map(peak).sum()
 }
 
 const END_BOUND: Duration = Duration::from_secs(3);
@@ -159,9 +174,9 @@ fn stat(id: u32) -> Option<Stat> {
     })
 }
 
-fn resident_kib(id: u32) -> Option<u64> {
+fn status_kib(id: u32, name: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 

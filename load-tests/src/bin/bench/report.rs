@@ -7,6 +7,7 @@ mod json;
 mod plot;
 mod ratio;
 mod spread;
+mod wanted;
 
 use crate::contestant::Contestant;
 use crate::measure::{Round, Times};
@@ -43,6 +44,7 @@ impl Report {
         lines.extend(self.memory());
         lines.push(String::new());
         lines.extend(self.verdicts());
+        lines.extend(self.wanted());
         for (who, why) in &self.absent {
             lines.push(format!("{} left out: {why}", who.name()));
         }
@@ -68,9 +70,18 @@ impl Report {
             .any(|(failed, at, _)| *failed == who && *at == workload)
     }
 
+    /// What the direct calls took in the last round.
+    pub(crate) fn last_direct(&self, workload: Workload) -> Times {
+        let last = self.of(workload, Contestant::Direct).last();
+        last.map(|round| round.through.clone()).unwrap_or_default()
+    }
+
     fn row(&self, workload: Workload, who: Contestant) -> Option<String> {
         let cpu = self.spread(workload, who, |round| round.cpu_us);
         let rate = self.spread(workload, who, |round| round.requests_per_second)?;
+        let busy = self.spread(workload, who, |round| {
+            round.cpu_us * round.requests_per_second / 1e6
+        });
         let resident = self.spread(workload, who, |round| round.resident_mib);
         let per_event = cpu
             .zip(workload.events())
@@ -83,13 +94,14 @@ impl Report {
         let delay = |share| self.added(workload, who, |times| &times.delays, share);
         let wrong: u64 = self.of(workload, who).map(|round| round.wrong).sum();
         Some(format!(
-            "{:<11} {:<12} {:>9} {:>9} {:>8} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {wrong:>5}",
+            "{:<11} {:<14} {:>9} {:>9} {:>8} {:>9} {:>5} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {wrong:>5}",
             workload.name(),
             who.name(),
             figure(cpu.map(|cpu| cpu.least), 1),
             figure(cpu.map(|cpu| cpu.median), 1),
             figure(per_event, 2),
             figure(Some(rate.median), 0),
+            figure(busy.map(|busy| busy.median), 2),
             figure(latency(0.5), 0),
             figure(latency(0.99), 0),
             figure(latency(0.999), 0),
@@ -106,18 +118,19 @@ impl Report {
         }
         let mut lines = vec![
             String::new(),
-            "memory (MiB)    idle  connections  KiB each      streams  KiB each  under load  after"
+            "memory (MiB)      idle  connections  KiB each      streams  KiB each  5 MB bodies  under load  after"
                 .to_owned(),
         ];
         for held in &self.held {
             lines.push(format!(
-                "{:<12} {:>7.1} {:>12} {:>9.1} {:>12} {:>9.1} {:>11.1} {:>6}",
+                "{:<14} {:>7.1} {:>12} {:>9.1} {:>12} {:>9.1} {:>12.2} {:>11.1} {:>6}",
                 held.who.name(),
                 held.idle,
                 held.connections,
                 held.connection_kib,
                 held.streams,
                 held.stream_kib,
+                held.body_ratio,
                 held.under_load,
                 figure(held.after, 1),
             ));
@@ -173,11 +186,12 @@ fn figure(value: Option<f64>, digits: usize) -> String {
     }
 }
 
-const HEAD: &str = "workload    contestant     cpu min   cpu med cpu/evnt     req/s    \
+const HEAD: &str = "workload    contestant       cpu min   cpu med cpu/evnt     req/s  busy    \
     +p50     +p99   +p99.9   +first +evt p50 +evt p99 RSS MiB wrong";
-const LEGEND: [&str; 7] = [
+const LEGEND: [&str; 8] = [
     "cpu: microseconds of user and system time a request (closed loop), the least and the median of the rounds; cpu/evnt: of the",
-    "least, an event's share. req/s: closed loop, driver and upstream on the same cores. +p50 +p99 +p99.9: microseconds added to",
+    "least, an event's share. req/s: closed loop, driver and upstream on the same cores. busy: the share of one core that it had then;",
+    "well below 1 others set the pace, and req/s is less than it can. +p50 +p99 +p99.9: microseconds added to",
     "the direct call, in an open loop at half of req/s, both in the same seconds; - where too few calls were made for it. Of the",
     "direct call, and of refusals, they are the whole time; of stream-20ms they are over the four seconds that the pauses take.",
     "+first: added to the time to the first event (p50). +evt: added to an event's way from the upstream to the caller.",

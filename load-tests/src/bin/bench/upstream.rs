@@ -2,6 +2,8 @@
 //!
 //! It runs in a process of its own (`bench upstream ...`), so that its CPU time is nobody else's.
 
+mod vectors;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,12 +17,15 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::wire::Reader;
 use crate::workload::{Answer, STAMP_DIGITS, STAMP_MARK};
 
+use vectors::Vectors;
+
 struct Answers {
     chat: Vec<u8>,
     vectors: Vec<u8>,
     stream: Vec<u8>,
     paced: Vec<Vec<u8>>,
     held: Vec<u8>,
+    single: Vectors,
     event_delay: Duration,
 }
 
@@ -48,11 +53,12 @@ impl Answers {
             last.extend_from_slice(LAST_CHUNK);
         }
         Self {
-            chat: whole(Answer::Chat),
-            vectors: whole(Answer::Vectors),
+            chat: whole(&Answer::Chat.parts().concat()),
+            vectors: whole(&Answer::Vectors.parts().concat()),
             stream: [head, &chunks(Answer::Stream).concat(), LAST_CHUNK].concat(),
             paced,
             held: [head, &chunks(Answer::Held).concat()].concat(),
+            single: Vectors::new(),
             event_delay,
         }
     }
@@ -65,10 +71,15 @@ impl Answers {
             match Answer::of_request(&request.body) {
                 Answer::Chat => write.write_all(&self.chat).await?,
                 Answer::Vectors => write.write_all(&self.vectors).await?,
+                Answer::Single => {
+                    let body = self.single.answer(&request.body);
+                    write.write_all(&whole(&body)).await?;
+                }
                 Answer::Stream => write.write_all(&self.stream).await?,
                 Answer::Paced => self.pace(&mut write).await?,
                 // It stays open until the caller goes, which the next read notices.
                 Answer::Held => write.write_all(&self.held).await?,
+                Answer::Silent => {}
             }
         }
         Ok(())
@@ -90,8 +101,7 @@ impl Answers {
     }
 }
 
-fn whole(answer: Answer) -> Vec<u8> {
-    let body = answer.parts().concat();
+fn whole(body: &str) -> Vec<u8> {
     let length = body.len();
     format!("{STATUS}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
         .into_bytes()

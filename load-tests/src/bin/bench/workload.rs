@@ -30,10 +30,14 @@ pub(crate) enum Workload {
     Mix,
     /// 2 KB of chat by a caller whose limit is used up.
     Refused,
+    /// 2 KB of chat, the same each time: a cache has the answer.
+    CacheHit,
+    /// 2 KB of chat, new each time: a cache looks, and keeps the answer.
+    CacheMiss,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Chat,
         Self::History,
         Self::Images,
@@ -42,6 +46,8 @@ impl Workload {
         Self::Embeddings,
         Self::Mix,
         Self::Refused,
+        Self::CacheHit,
+        Self::CacheMiss,
     ];
 
     /// As it is called in the table and on the command line.
@@ -55,6 +61,8 @@ impl Workload {
             Self::Embeddings => "embeddings",
             Self::Mix => "mix",
             Self::Refused => "refused",
+            Self::CacheHit => "cache-hit",
+            Self::CacheMiss => "cache-miss",
         }
     }
 
@@ -69,7 +77,9 @@ impl Workload {
             | Self::Stream
             | Self::Embeddings
             | Self::Mix
-            | Self::Refused => asked,
+            | Self::Refused
+            | Self::CacheHit
+            | Self::CacheMiss => asked,
         }
     }
 
@@ -78,7 +88,8 @@ impl Workload {
         let one = |call: Call| vec![call];
         let chat = |answer| Call::new(KEY, &body::chat(answer), answer, extra_headers);
         match self {
-            Self::Chat => one(chat(Answer::Chat)),
+            Self::Chat | Self::CacheMiss => one(chat(Answer::Chat)),
+            Self::CacheHit => one(chat(Answer::Chat).repeated()),
             Self::Stream => one(chat(Answer::Stream)),
             Self::Paced => one(chat(Answer::Paced)),
             Self::History => one(Call::new(
@@ -87,7 +98,12 @@ impl Workload {
                 Answer::Chat,
                 extra_headers,
             )),
-            Self::Images => one(Call::new(KEY, &body::images(), Answer::Chat, extra_headers)),
+            Self::Images => one(Call::new(
+                KEY,
+                &body::images(Answer::Chat),
+                Answer::Chat,
+                extra_headers,
+            )),
             Self::Embeddings => one(Call::new(
                 KEY,
                 &body::embeddings(),
@@ -133,7 +149,9 @@ impl Workload {
             | Self::Images
             | Self::Embeddings
             | Self::Mix
-            | Self::Refused => None,
+            | Self::Refused
+            | Self::CacheHit
+            | Self::CacheMiss => None,
         }
     }
 }
@@ -143,11 +161,18 @@ pub(crate) fn held_stream(extra_headers: &str) -> Call {
     Call::new(KEY, &body::chat(Answer::Held), Answer::Held, extra_headers)
 }
 
+/// Five images of 1 MB, and no answer: for measuring what a body in flight takes.
+pub(crate) fn held_images(extra_headers: &str) -> Call {
+    let body = body::images(Answer::Silent);
+    Call::new(KEY, &body, Answer::Silent, extra_headers)
+}
+
 /// One request as it goes over the wire, and what must come back.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     bytes: Vec<u8>,
-    serial_at: usize,
+    /// Where its number stands, unless it is the same each time.
+    serial_at: Option<usize>,
     pub(crate) expected: Expected,
 }
 
@@ -164,8 +189,10 @@ pub(crate) struct Expected {
 impl Call {
     pub(crate) fn new(key: &str, body: &str, answer: Answer, extra_headers: &str) -> Self {
         let path = match answer {
-            Answer::Vectors => "/v1/embeddings",
-            Answer::Chat | Answer::Stream | Answer::Paced | Answer::Held => "/v1/chat/completions",
+            Answer::Vectors | Answer::Single => "/v1/embeddings",
+            Answer::Chat | Answer::Stream | Answer::Paced | Answer::Held | Answer::Silent => {
+                "/v1/chat/completions"
+            }
         };
         let text = format!(
             "POST {path} HTTP/1.1\r\nhost: bench.test\r\ncontent-type: application/json\r\n\
@@ -175,11 +202,11 @@ impl Call {
         );
         let parts = answer.parts();
         let events = match answer {
-            Answer::Chat | Answer::Vectors => 0,
+            Answer::Chat | Answer::Silent | Answer::Vectors | Answer::Single => 0,
             Answer::Stream | Answer::Paced | Answer::Held => parts.len(),
         };
         Self {
-            serial_at: text.rfind(body::SERIAL).unwrap_or(0),
+            serial_at: text.rfind(body::SERIAL),
             bytes: text.into_bytes(),
             expected: Expected {
                 status: 200,
@@ -187,6 +214,13 @@ impl Call {
                 events,
             },
         }
+    }
+
+    /// The same call each time.
+    fn repeated(mut self) -> Self {
+        self.numbered(0);
+        self.serial_at = None;
+        self
     }
 
     /// What comes after the head.
@@ -197,9 +231,11 @@ impl Call {
 
     /// The request with this number in its last text.
     pub(crate) fn numbered(&mut self, serial: u64) -> &[u8] {
+        let Some(start) = self.serial_at else {
+            return &self.bytes;
+        };
         let digits = format!("{serial:0width$}", width = body::SERIAL.len());
-        let end = self.serial_at + body::SERIAL.len();
-        if let Some(place) = self.bytes.get_mut(self.serial_at..end) {
+        if let Some(place) = self.bytes.get_mut(start..start + body::SERIAL.len()) {
             place.copy_from_slice(digits.as_bytes());
         }
         &self.bytes
@@ -221,7 +257,12 @@ mod tests {
             for mut call in workload.calls("") {
                 let bytes = call.numbered(4711).to_vec();
                 let text = String::from_utf8(bytes).unwrap();
-                assert_eq!(text.matches("0000000000004711").count(), 1, "{workload:?}");
+                let number = if workload == Workload::CacheHit {
+                    "0000000000000000"
+                } else {
+                    "0000000000004711"
+                };
+                assert_eq!(text.matches(number).count(), 1, "{workload:?}");
                 assert!(text.contains("-bench-"), "{workload:?}");
                 let (head, body) = text.split_once("\r\n\r\n").unwrap();
                 assert!(head.contains(&format!("content-length: {}", body.len())));

@@ -108,8 +108,11 @@ pub(crate) async fn start_under(
         Contestant::Envoy => launch.envoy()?,
         Contestant::LiteLlm => launch.litellm()?,
         Contestant::Portkey => launch.portkey()?,
-        Contestant::TollgateOff => launch.tollgate("tollgate-off.toml")?,
-        Contestant::TollgateOn => launch.tollgate("tollgate-on.toml")?,
+        Contestant::TollgateOff => launch.tollgate(&["tollgate-off.toml"])?,
+        Contestant::TollgateOn => launch.tollgate(&["tollgate-on.toml"])?,
+        Contestant::TollgateCache => {
+            launch.tollgate(&["tollgate-on.toml", "tollgate-cache.toml"])?
+        }
     };
     if who == Contestant::Portkey {
         running.headers = format!(
@@ -152,14 +155,17 @@ impl Launch<'_> {
         let known = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"];
         let program = known.iter().map(Path::new).find(|path| path.exists());
         let program = program.ok_or_else(|| missing("nginx"))?;
-        let prefix = self.places.scratch.join("nginx");
+        let prefix = self
+            .places
+            .scratch
+            .join(format!("nginx-{}", self.address.port()));
         fs::create_dir_all(&prefix).map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
         command
             .arg("-p")
             .arg(prefix)
             .arg("-c")
-            .arg(self.configured("nginx.conf")?)
+            .arg(self.configured(&["nginx.conf"])?)
             .args(["-e", "stderr"]);
         Ok(command)
     }
@@ -175,7 +181,7 @@ impl Launch<'_> {
         let mut command = Command::new(program);
         command
             .arg("-c")
-            .arg(self.configured("envoy.yaml")?)
+            .arg(self.configured(&["envoy.yaml"])?)
             .args(["--concurrency", "1", "-l", "error"])
             .args([
                 "--disable-hot-restart",
@@ -190,7 +196,7 @@ impl Launch<'_> {
         let mut command = Command::new(program);
         command
             .arg("--config")
-            .arg(self.configured("litellm.yaml")?)
+            .arg(self.configured(&["litellm.yaml"])?)
             .args(["--host", "127.0.0.1", "--num_workers", "1"])
             .args(["--port", &self.address.port().to_string()])
             .env("LITELLM_LOG", "ERROR")
@@ -210,11 +216,11 @@ impl Launch<'_> {
         Ok(command)
     }
 
-    fn tollgate(&self, name: &str) -> Result<Command, String> {
+    fn tollgate(&self, parts: &[&str]) -> Result<Command, String> {
         let mut command = Command::new(self.built("tollgate", "gateway")?);
         command
             .args(["run", "--config"])
-            .arg(self.configured(name)?);
+            .arg(self.configured(parts)?);
         Ok(command)
     }
 
@@ -236,11 +242,15 @@ impl Launch<'_> {
         }
     }
 
-    /// Writes the contestant's file with this run's addresses.
-    fn configured(&self, name: &str) -> Result<PathBuf, String> {
-        let source = self.places.peers.join(name);
-        let text = fs::read_to_string(&source)
-            .map_err(|error| format!("{}: {error}", source.display()))?;
+    /// Writes the contestant's file, which may have parts, with this run's addresses.
+    fn configured(&self, parts: &[&str]) -> Result<PathBuf, String> {
+        let mut text = String::new();
+        for part in parts {
+            let source = self.places.peers.join(part);
+            let read = fs::read_to_string(&source);
+            text += &read.map_err(|error| format!("{}: {error}", source.display()))?;
+        }
+        let name = parts.last().copied().unwrap_or_default();
         let (host, port) = (self.address.ip(), self.address.port());
         let admin = free_address().map_err(|error| error.to_string())?;
         let scratch = self.places.scratch.display().to_string();
@@ -261,7 +271,8 @@ impl Launch<'_> {
                     self.upstream.port()
                 ),
             );
-        let target = self.places.scratch.join(name);
+        // A process may watch its file; the next one's is another.
+        let target = self.places.scratch.join(format!("{port}-{name}"));
         fs::write(&target, text).map_err(|error| error.to_string())?;
         Ok(target)
     }

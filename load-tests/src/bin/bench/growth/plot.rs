@@ -11,13 +11,13 @@ const TOP: f64 = 40.0;
 const GAP: f64 = 90.0;
 
 /// As SVG.
-pub(super) fn plot(panels: &[(&str, Costs)]) -> String {
+pub(super) fn plot(panels: &[(&str, Costs)], occasion: &str) -> String {
     let width = LEFT + (SIDE + GAP) * panels.len() as f64;
     let height = TOP + SIDE + 50.0;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" \
         font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-        <text x=\"{LEFT}\" y=\"16\">CPU time a call, microseconds, by size; powers of ten; grey: as fast as the size</text>\n"
+        <text x=\"{LEFT}\" y=\"16\">CPU time a call, microseconds, by size; powers of ten; grey: as fast as the size; {occasion}</text>\n"
     );
     for (number, (name, costs)) in panels.iter().enumerate() {
         panel(&mut out, LEFT + (SIDE + GAP) * number as f64, name, costs);

@@ -1,8 +1,53 @@
-//! A program under callgrind, and how many instructions it took.
+//! A program under callgrind, how many instructions it took, and where.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// What is counted, and where callgrind writes which function took what.
+#[derive(Clone, Debug)]
+pub(super) struct Profile {
+    pub(super) name: String,
+    pub(super) file: PathBuf,
+}
+
+impl Profile {
+    pub(super) fn new(folder: &Path, name: &str) -> Self {
+        let file: String = name
+            .chars()
+            .map(|one| if one.is_alphanumeric() { one } else { '-' })
+            .collect();
+        Self {
+            name: name.to_owned(),
+            file: folder.join(format!("callgrind.{file}")),
+        }
+    }
+
+    /// The functions that took the most, and how to see all.
+    pub(super) fn dearest(&self) -> String {
+        let mut command = Command::new("callgrind_annotate");
+        command.arg(&self.file).stdin(Stdio::null());
+        let said = command.output().map(|output| output.stdout);
+        let said = said.unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let functions = said
+            .lines()
+            .skip_while(|line| !line.contains("file:function"))
+            .skip(2)
+            .filter(|line| !line.trim().is_empty())
+            .take(DEAREST)
+            .map(|line| line.chars().take(LINE_CHARS).collect::<String>());
+        let mut lines: Vec<String> = functions.map(|line| format!("    {line}")).collect();
+        lines.push(format!(
+            "    all: callgrind_annotate {}",
+            self.file.display()
+        ));
+        lines.join("\n")
+    }
+}
+
+const DEAREST: usize = 12;
+const LINE_CHARS: usize = 150;
 
 /// Whether valgrind is installed.
 pub(super) fn is_there() -> bool {
@@ -11,11 +56,18 @@ pub(super) fn is_there() -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// The program under callgrind; what it counts is at the end of its standard error.
-pub(super) fn command(program: &Path) -> Command {
+/// The program under callgrind, in an environment that is the same everywhere; what it counts is at the end of its
+/// standard error.
+pub(super) fn command(program: &Path, profile: &Profile) -> Command {
     let mut command = Command::new("valgrind");
     command
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .env_clear()
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .arg("--tool=callgrind")
+        .arg(format!("--callgrind-out-file={}", profile.file.display()))
         .arg(program);
     command
 }
@@ -46,5 +98,11 @@ mod tests {
         assert_eq!(collected(said).unwrap(), 1_234_567);
         assert!(collected("==7== nothing").is_err());
         assert_eq!(each(100, 300, 10), 20);
+    }
+
+    #[test]
+    fn a_profile_is_a_file_whatever_its_name() {
+        let profile = Profile::new(Path::new("/x"), "request, chat 2 KB");
+        assert_eq!(profile.file, Path::new("/x/callgrind.request--chat-2-KB"));
     }
 }

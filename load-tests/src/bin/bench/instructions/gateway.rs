@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::contestant::{Contestant, Places, free_address, start_under};
 use crate::driver::times;
-use crate::instructions::callgrind::{collected, command, each};
+use crate::instructions::callgrind::{Profile, collected, command, each};
 use crate::measure::target;
 use crate::process::Process;
 use crate::workload::Workload;
@@ -52,13 +52,22 @@ pub(super) const REQUESTS: [Request; 4] = [
 ];
 
 /// Instructions of one such request.
-pub(super) async fn count(places: &Places, request: Request) -> Result<u64, Box<dyn Error>> {
-    let shorter = run(places, request, request.repetitions).await?;
-    let longer = run(places, request, request.repetitions * 2).await?;
+pub(super) async fn count(
+    places: &Places,
+    request: Request,
+    profile: &Profile,
+) -> Result<u64, Box<dyn Error>> {
+    let shorter = run(places, request, profile, request.repetitions).await?;
+    let longer = run(places, request, profile, request.repetitions * 2).await?;
     Ok(each(shorter, longer, request.repetitions))
 }
 
-async fn run(places: &Places, request: Request, repetitions: u64) -> Result<u64, Box<dyn Error>> {
+async fn run(
+    places: &Places,
+    request: Request,
+    profile: &Profile,
+    repetitions: u64,
+) -> Result<u64, Box<dyn Error>> {
     let upstream = free_address()?;
     let mut server = std::process::Command::new(std::env::current_exe()?);
     server
@@ -67,7 +76,7 @@ async fn run(places: &Places, request: Request, repetitions: u64) -> Result<u64,
         .stdout(Stdio::null());
     let _server = Process::start(server, upstream, Duration::from_secs(15)).await?;
     let mut running = start_under(request.who, places, upstream, |plain| {
-        let mut under = command(std::path::Path::new(plain.get_program()));
+        let mut under = command(std::path::Path::new(plain.get_program()), profile);
         under.args(plain.get_args());
         under
     })

@@ -6,10 +6,11 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use filters::time::{Time, UnixTime};
 use filters::tokens::{Encoding, Memo, prompt_with};
 use filters::units::Tokens;
 
-use crate::instructions::callgrind::{collected, command, each};
+use crate::instructions::callgrind::{Profile, collected, command, each};
 use crate::workload::{Answer, Workload};
 
 type Fallible = Result<(), Box<dyn Error>>;
@@ -81,18 +82,19 @@ const ALL: [Hot; 7] = [
 ];
 
 /// Counts each, in runs of this program under callgrind.
-pub(super) fn count() -> Result<Vec<(String, u64)>, Box<dyn Error>> {
+pub(super) fn count(profiles: &Path) -> Result<Vec<(Profile, u64)>, Box<dyn Error>> {
     let program = std::env::current_exe()?;
     let mut counted = Vec::new();
     for hot in &ALL {
+        let profile = Profile::new(profiles, hot.name);
         let of = |repetitions: u64| -> Result<u64, Box<dyn Error>> {
-            let mut run: Command = command(&program);
+            let mut run = command(&program, &profile);
             run.args(["hot", hot.name, &repetitions.to_string()]);
             let output = run.stdin(Stdio::null()).output()?;
             Ok(collected(&String::from_utf8_lossy(&output.stderr))?)
         };
         let (shorter, longer) = (of(hot.repetitions)?, of(hot.repetitions * 2)?);
-        counted.push((hot.name.to_owned(), each(shorter, longer, hot.repetitions)));
+        counted.push((profile, each(shorter, longer, hot.repetitions)));
     }
     Ok(counted)
 }
@@ -269,7 +271,7 @@ fn with_scope(run: impl FnOnce(&Scope<'_>) -> Fallible) -> Fallible {
 
 /// A memo that forgets nothing and hashes without a secret, so that each run takes the same instructions.
 #[derive(Default)]
-struct Seen(RefCell<HashMap<u128, u64>>);
+struct Seen(RefCell<HashMap<u128, u64, BuildHasherDefault<DefaultHasher>>>);
 
 impl Memo for Seen {
     fn key(&self, encoding: Encoding, text: &str) -> u128 {

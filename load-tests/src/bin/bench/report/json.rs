@@ -11,7 +11,7 @@ use crate::workload::Workload;
 
 impl Report {
     /// Every round with its percentiles, every ratio, what was held, and who was left out.
-    pub(crate) fn json(&self, settings: &Value) -> Value {
+    pub(crate) fn json(&self, occasion: &str, settings: &Value) -> Value {
         let rounds: Vec<Value> = self.rounds.iter().map(round).collect();
         let held: Vec<Value> = self.held.iter().map(held).collect();
         let absent: Vec<Value> = self
@@ -24,7 +24,7 @@ impl Report {
             .iter()
             .map(|(who, workload, why)| json!([who.name(), workload.name(), why]))
             .collect();
-        json!({"settings": settings, "ratios": self.ratios(), "absent": absent, "failures": failures, "held": held,
+        json!({"occasion": occasion, "settings": settings, "wanted": self.wanted(), "ratios": self.ratios(), "absent": absent, "failures": failures, "held": held,
             "rounds": rounds})
     }
 
@@ -61,5 +61,5 @@ fn times(times: &Times) -> Value {
 fn held(held: &Held) -> Value {
     json!({"contestant": held.who.name(), "idle_mib": held.idle, "connections": held.connections,
         "connection_kib": held.connection_kib, "streams": held.streams, "stream_kib": held.stream_kib,
-        "under_load_mib": held.under_load, "after_mib": held.after})
+        "body_ratio": held.body_ratio, "under_load_mib": held.under_load, "after_mib": held.after})
 }

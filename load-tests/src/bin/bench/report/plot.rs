@@ -11,7 +11,7 @@ use crate::workload::Workload;
 
 impl Report {
     /// As SVG.
-    pub(crate) fn plot(&self) -> String {
+    pub(crate) fn plot(&self, occasion: &str) -> String {
         let groups: Vec<(Workload, Vec<(Contestant, Spread)>)> = Workload::ALL
             .iter()
             .map(|workload| (*workload, self.bars(*workload)))
@@ -29,7 +29,9 @@ impl Report {
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
             font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-            <text x=\"{LEFT}\" y=\"16\">CPU time a request, microseconds (least of the rounds; the line: to the greatest)</text>\n"
+            <text x=\"{LEFT}\" y=\"16\">CPU time a request, microseconds (least of the rounds; the line: to the greatest)</text>\n\
+            <text x=\"{LEFT}\" y=\"{}\" fill=\"#666\">{occasion}</text>\n",
+            height - 4
         );
         scale.lines(&mut out, height);
         let mut y = TOP;
@@ -99,7 +101,7 @@ impl Scale {
     fn bar(&self, out: &mut String, y: usize, who: Contestant, cpu: Spread) {
         let (start, end, greatest) = (LEFT as f64, self.x(cpu.least), self.x(cpu.greatest));
         let colour = match who {
-            Contestant::TollgateOff | Contestant::TollgateOn => "#2a6",
+            Contestant::TollgateOff | Contestant::TollgateOn | Contestant::TollgateCache => "#2a6",
             Contestant::Direct
             | Contestant::BarePingora
             | Contestant::Nginx

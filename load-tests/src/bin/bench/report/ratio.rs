@@ -71,7 +71,7 @@ impl Report {
 fn verdict(workload: Workload, (ours, theirs): (Contestant, Contestant), ratio: Ratio) -> String {
     let (least, greatest) = ratio.within;
     let figures = format!(
-        "{:<11} {:<12} / {:<12} {:>7.3}  ({least:.3} to {greatest:.3} within a round)",
+        "{:<11} {:<14} / {:<12} {:>7.3}  ({least:.3} to {greatest:.3} within a round)",
         workload.name(),
         ours.name(),
         theirs.name(),
@@ -102,13 +102,14 @@ pub(super) fn goal(workload: Workload, ours: Contestant, theirs: Contestant) -> 
 }
 
 /// Who is compared with whom.
-pub(super) const PAIRS: [(Contestant, Contestant); 6] = [
+pub(super) const PAIRS: [(Contestant, Contestant); 7] = [
     (Contestant::TollgateOff, Contestant::BarePingora),
     (Contestant::TollgateOn, Contestant::BarePingora),
     (Contestant::TollgateOn, Contestant::Nginx),
     (Contestant::TollgateOn, Contestant::Envoy),
     (Contestant::TollgateOn, Contestant::Portkey),
     (Contestant::TollgateOn, Contestant::LiteLlm),
+    (Contestant::TollgateCache, Contestant::TollgateOn),
 ];
 
 const GOALS: [(Workload, Contestant, Contestant, f64); 7] = [

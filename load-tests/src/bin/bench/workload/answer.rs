@@ -17,17 +17,23 @@ pub(crate) enum Answer {
     Paced,
     /// Ten events, and then nothing until the caller goes.
     Held,
+    /// Nothing at all until the caller goes.
+    Silent,
     /// 64 vectors.
     Vectors,
+    /// A vector for each text, by its words: what a semantic cache asks for.
+    Single,
 }
 
 impl Answer {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Chat,
         Self::Stream,
         Self::Paced,
         Self::Held,
+        Self::Silent,
         Self::Vectors,
+        Self::Single,
     ];
 
     /// The model that stands for it.
@@ -37,14 +43,16 @@ impl Answer {
             Self::Stream => "gpt-4o-bench-stream",
             Self::Paced => "gpt-4o-bench-paced",
             Self::Held => "gpt-4o-bench-held",
+            Self::Silent => "gpt-4o-bench-silent",
             Self::Vectors => "text-embedding-bench-vectors",
+            Self::Single => "text-embedding-bench-single",
         }
     }
 
     /// What else a request for it holds.
     pub(super) fn wish(self) -> &'static str {
         match self {
-            Self::Chat | Self::Vectors => "",
+            Self::Chat | Self::Silent | Self::Vectors | Self::Single => "",
             // With the caller's own wish for usage every contestant passes on the same bytes.
             Self::Stream | Self::Paced | Self::Held => {
                 ",\"stream\":true,\"stream_options\":{\"include_usage\":true}"
@@ -70,10 +78,15 @@ impl Answer {
     pub(crate) fn parts(self) -> Vec<String> {
         match self {
             Self::Chat => vec![chat()],
-            Self::Stream => stream(200, " token"),
-            Self::Paced => stream(200, &format!("{STAMP_MARK}{}", "0".repeat(STAMP_DIGITS))),
-            Self::Held => stream(14, " token").into_iter().take(10).collect(),
+            Self::Stream => stream(200, &WORDS),
+            Self::Paced => {
+                let stamp = format!("{STAMP_MARK}{}", "0".repeat(STAMP_DIGITS));
+                stream(200, &[stamp.as_str()])
+            }
+            Self::Held => stream(14, &WORDS).into_iter().take(10).collect(),
             Self::Vectors => vec![vectors()],
+            // Made for the texts that are asked for, or never.
+            Self::Single | Self::Silent => Vec::new(),
         }
     }
 }
@@ -81,6 +94,9 @@ impl Answer {
 /// Before the time in an event: microseconds since 1970, in so many digits.
 pub(crate) const STAMP_MARK: &str = " at";
 pub(crate) const STAMP_DIGITS: usize = 16;
+
+/// In turn: LiteLLM takes a hundred times the same word for a fault, and breaks off.
+const WORDS: [&str; 2] = [" token", " event"];
 
 fn chat() -> String {
     let content = "A made-up answer of fixed length from the upstream of the benchmark. ".repeat(4);
@@ -93,7 +109,7 @@ fn chat() -> String {
 }
 
 /// A role, the words, an end, the usage, `[DONE]`.
-fn stream(events: usize, word: &str) -> Vec<String> {
+fn stream(events: usize, words: &[&str]) -> Vec<String> {
     let mut out = Vec::with_capacity(events);
     let mut push = |choices: &str, usage: &str| {
         let mut event = String::new();
@@ -109,10 +125,10 @@ fn stream(events: usize, word: &str) -> Vec<String> {
         "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}",
         "null",
     );
-    let content = format!(
-        "{{\"index\":0,\"delta\":{{\"content\":\"{word}\"}},\"logprobs\":null,\"finish_reason\":null}}"
-    );
-    for _ in 0..events - 4 {
+    for word in words.iter().cycle().take(events - 4) {
+        let content = format!(
+            "{{\"index\":0,\"delta\":{{\"content\":\"{word}\"}},\"logprobs\":null,\"finish_reason\":null}}"
+        );
         push(&content, "null");
     }
     push(

@@ -52,11 +52,11 @@ pub(super) fn history() -> String {
 }
 
 /// Five images of 1 MB in base64: a PNG's head of 1024 by 768 points, and noise.
-pub(super) fn images() -> String {
+pub(super) fn images(answer: Answer) -> String {
     let mut words = Words(3);
     let mut out = format!(
         "{{\"model\":\"{}\",\"messages\":[{{\"role\":\"user\",\"content\":[",
-        Answer::Chat.model()
+        answer.model()
     );
     for _ in 0..5 {
         out.push_str("{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,");
