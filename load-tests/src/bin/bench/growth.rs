@@ -2,7 +2,8 @@
 //!
 //! Nothing on a request's way may grow faster than what it is given. So each of these is made larger step by step, all
 //! else staying as it is, and a step that costs more than its share is told. CPU time of the whole process, the
-//! least of three loads; a plot for each.
+//! least of three loads; a plot for each. Judged is the time in the program: what the kernel takes to copy a body grows where it
+//! no longer fits into the processor's caches, whoever passes it on.
 
 mod plot;
 
@@ -18,7 +19,6 @@ use serde_json::json;
 
 use crate::contestant::{Contestant, Places, Running, free_address};
 use crate::driver::{Exactness, Target, closed};
-use crate::measure::watched;
 use crate::process::Process;
 use crate::record;
 use crate::say;
@@ -119,23 +119,30 @@ const START_BOUND: Duration = Duration::from_secs(60);
 /// A step may cost so much more than its share: the loads of a busy machine differ by as much.
 const SLACK: f64 = 1.3;
 
-/// What a call costs, in microseconds, by size.
-pub(crate) type Costs = Vec<(usize, f64)>;
+/// What a call costs at a size, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    size: usize,
+    /// In the program.
+    user: f64,
+    /// With the kernel's.
+    all: f64,
+}
 
 /// Measures all; false where something grows faster than it may.
 pub(crate) async fn measure(places: &Places, records: bool) -> Result<bool, Box<dyn Error>> {
     let mut panels = Vec::new();
     let mut fits = true;
     for growing in Growing::ALL {
-        let mut costs = Costs::new();
+        let mut costs = Vec::new();
         for size in growing.sizes() {
-            costs.push((*size, cost(places, growing, *size).await?));
+            costs.push(cost(places, growing, *size).await?);
         }
         let steep = steepest(&costs);
         fits &= steep <= SLACK;
         let figures: Vec<String> = costs
             .iter()
-            .map(|(size, cost)| format!("{size}: {cost:.0}"))
+            .map(|cost| format!("{}: {:.0} of {:.0}", cost.size, cost.user, cost.all))
             .collect();
         say(&format!(
             "{:<32} {} us; steepest step {steep:.2} of its share{}",
@@ -147,7 +154,13 @@ pub(crate) async fn measure(places: &Places, records: bool) -> Result<bool, Box<
     }
     let all: Vec<_> = panels
         .iter()
-        .map(|(name, costs)| json!({"grows": name, "cpu_us": costs}))
+        .map(|(name, costs)| {
+            let costs: Vec<_> = costs
+                .iter()
+                .map(|cost| json!({"size": cost.size, "user_us": cost.user, "cpu_us": cost.all}))
+                .collect();
+            json!({"grows": name, "costs": costs})
+        })
         .collect();
     let occasion = record::occasion();
     let plot = plot::plot(&panels, &occasion);
@@ -161,17 +174,17 @@ pub(crate) async fn measure(places: &Places, records: bool) -> Result<bool, Box<
 }
 
 /// Of the steps between two sizes, the dearest: the growth of the cost, to that of the size.
-fn steepest(costs: &Costs) -> f64 {
+fn steepest(costs: &[Cost]) -> f64 {
     let steps = costs.windows(2).filter_map(|pair| {
-        let [(small, cheap), (large, dear)] = pair else {
+        let [small, large] = pair else {
             return None;
         };
-        Some((dear / cheap) / (*large as f64 / *small as f64))
+        Some((large.user / small.user) / (large.size as f64 / small.size as f64))
     });
     steps.fold(0.0, f64::max)
 }
 
-async fn cost(places: &Places, growing: Growing, size: usize) -> Result<f64, Box<dyn Error>> {
+async fn cost(places: &Places, growing: Growing, size: usize) -> Result<Cost, Box<dyn Error>> {
     let upstream = free_address()?;
     let mut server = Command::new(std::env::current_exe()?);
     server
@@ -186,16 +199,21 @@ async fn cost(places: &Places, growing: Growing, size: usize) -> Result<f64, Box
         exactness: Exactness::Bytes,
     };
     let _warm = closed(&target, CONNECTIONS, LOAD).await;
-    let mut least = f64::MAX;
+    let process = running.process.as_ref().ok_or("not started")?;
+    let begun = process.cpu_time();
+    let mut all = f64::MAX;
     for _ in 0..ROUNDS {
-        let (outcome, cpu_us, _) = watched(&running, closed(&target, CONNECTIONS, LOAD)).await;
+        let before = process.cpu_time();
+        let outcome = closed(&target, CONNECTIONS, LOAD).await;
+        let cpu_us = process.cpu_time().since_us(&before);
         if outcome.requests == 0 || outcome.wrong > 0 {
             let complaint = outcome.complaint.unwrap_or_default();
             return Err(format!("{} at {size}: {complaint}", growing.name()).into());
         }
-        least = least.min(cpu_us / outcome.requests as f64);
+        all = all.min(cpu_us / outcome.requests as f64);
     }
-    Ok(least)
+    let user = all * process.cpu_time().user_share_since(&begun);
+    Ok(Cost { size, user, all })
 }
 
 async fn start(
@@ -231,8 +249,16 @@ mod tests {
 
     #[test]
     fn a_step_that_costs_more_than_its_share_is_seen() {
-        assert!(steepest(&vec![(1, 10.0), (10, 11.0), (100, 40.0)]) < 1.0);
-        assert!((steepest(&vec![(1, 10.0), (10, 100.0)]) - 1.0).abs() < 0.001);
-        assert!(steepest(&vec![(1, 10.0), (10, 10.0), (20, 40.0)]) > SLACK);
+        let of = |costs: &[(usize, f64)]| {
+            let cost = |(size, user): &(usize, f64)| Cost {
+                size: *size,
+                user: *user,
+                all: 2.0 * user,
+            };
+            steepest(&costs.iter().map(cost).collect::<Vec<_>>())
+        };
+        assert!(of(&[(1, 10.0), (10, 11.0), (100, 40.0)]) < 1.0);
+        assert!((of(&[(1, 10.0), (10, 100.0)]) - 1.0).abs() < 0.001);
+        assert!(of(&[(1, 10.0), (10, 10.0), (20, 40.0)]) > SLACK);
     }
 }

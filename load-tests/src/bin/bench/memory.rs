@@ -129,6 +129,9 @@ fn mib(process: &Process) -> f64 {
 async fn warmed(running: &Running, process: &Process, arguments: &Arguments) -> (f64, f64) {
     let chat = target(running, Workload::Chat);
     closed(&chat, 1, Duration::from_millis(50)).await;
+    // Some go on loading what they need once they serve.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    pause(process).await;
     let idle = mib(process);
     closed(&chat, arguments.connections, WARM_UP).await;
     (idle, mib(process))

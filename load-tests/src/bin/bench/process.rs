@@ -23,6 +23,8 @@ pub(crate) struct Process {
 pub(crate) struct CpuTime {
     /// Of all threads that ever were, in hundredths of a second.
     ticks: u64,
+    /// Of these, in the programs and not in the kernel.
+    user_ticks: u64,
     /// Of each thread that is, in nanoseconds, where the kernel tells.
     threads: HashMap<u32, u64>,
 }
@@ -37,6 +39,15 @@ impl CpuTime {
         }
         let sum = |time: &Self| time.threads.values().sum::<u64>();
         sum(self).saturating_sub(sum(earlier)) as f64 / 1000.0
+    }
+}
+
+impl CpuTime {
+    /// The share of user time since, of user and system time; in hundredths of a second, so only of long loads.
+    pub(crate) fn user_share_since(&self, earlier: &Self) -> f64 {
+        let all = self.ticks.saturating_sub(earlier.ticks);
+        let user = self.user_ticks.saturating_sub(earlier.user_ticks);
+        user as f64 / all.max(1) as f64
     }
 }
 
@@ -68,7 +79,10 @@ impl Process {
     pub(crate) fn cpu_time(&self) -> CpuTime {
         let mut time = CpuTime::default();
         for id in self.family() {
-            time.ticks += stat(id).map_or(0, |stat| stat.ticks);
+            if let Some(stat) = stat(id) {
+                time.ticks += stat.ticks;
+                time.user_ticks += stat.user_ticks;
+            }
             let threads = fs::read_dir(format!("/proc/{id}/task"));
             for thread in threads.into_iter().flatten().flatten() {
                 let number = thread.file_name().to_str().and_then(|id| id.parse().ok());
@@ -161,6 +175,7 @@ const MICROS_PER_TICK: f64 = 10_000.0;
 struct Stat {
     parent: u32,
     ticks: u64,
+    user_ticks: u64,
 }
 
 /// Fields 4, 14 and 15 of `/proc/PID/stat`, counted after the name, which may hold blanks.
@@ -171,6 +186,7 @@ fn stat(id: u32) -> Option<Stat> {
     Some(Stat {
         parent: u32::try_from(number(1)?).ok()?,
         ticks: number(11)? + number(12)?,
+        user_ticks: number(11)?,
     })
 }
 
@@ -188,11 +204,13 @@ mod tests {
     fn a_thread_that_ended_makes_the_ticks_count() {
         let time = |ticks, threads: &[(u32, u64)]| CpuTime {
             ticks,
+            user_ticks: ticks / 2,
             threads: threads.iter().copied().collect(),
         };
         let before = time(3, &[(1, 1_000_000), (2, 5_000_000)]);
         let after = time(5, &[(1, 2_500_000), (2, 5_000_000), (3, 500_000)]);
         assert_eq!(after.since_us(&before), 2000.0);
+        assert_eq!(after.user_share_since(&before), 0.5);
         let without_a_thread = time(5, &[(1, 2_500_000)]);
         assert_eq!(without_a_thread.since_us(&before), 20_000.0);
     }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::Costs;
+use super::Cost;
 
 const SIDE: f64 = 220.0;
 const LEFT: f64 = 60.0;
@@ -11,13 +11,13 @@ const TOP: f64 = 40.0;
 const GAP: f64 = 90.0;
 
 /// As SVG.
-pub(super) fn plot(panels: &[(&str, Costs)], occasion: &str) -> String {
+pub(super) fn plot(panels: &[(&str, Vec<Cost>)], occasion: &str) -> String {
     let width = LEFT + (SIDE + GAP) * panels.len() as f64;
     let height = TOP + SIDE + 50.0;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" \
         font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-        <text x=\"{LEFT}\" y=\"16\">CPU time a call, microseconds, by size; powers of ten; grey: as fast as the size; {occasion}</text>\n"
+        <text x=\"{LEFT}\" y=\"16\">CPU time a call in the program (green) and with the kernel's (blue), microseconds, by size; powers of ten; grey: as fast as the size; {occasion}</text>\n"
     );
     for (number, (name, costs)) in panels.iter().enumerate() {
         panel(&mut out, LEFT + (SIDE + GAP) * number as f64, name, costs);
@@ -26,33 +26,38 @@ pub(super) fn plot(panels: &[(&str, Costs)], occasion: &str) -> String {
     out
 }
 
-fn panel(out: &mut String, left: f64, name: &str, costs: &Costs) {
-    let Some(((first, cheapest), (last, _))) = costs.first().zip(costs.last()) else {
+fn panel(out: &mut String, left: f64, name: &str, costs: &[Cost]) {
+    let Some((first, last)) = costs.first().zip(costs.last()) else {
         return;
     };
-    let (from, to) = ((*first as f64).log10(), (*last as f64).log10());
-    let decades = (to - from).max(1.0);
-    let floor = cheapest.max(0.1).log10().floor();
+    let (from, to) = ((first.size as f64).log10(), (last.size as f64).log10());
+    let decades = (to - from).max(2.0);
+    let floor = first.user.max(0.1).log10().floor();
     let x = |size: f64| left + (size.log10() - from) / decades * SIDE;
     // The same length for a power of ten on both sides.
     let y = |cost: f64| TOP + SIDE - (cost.max(0.1).log10() - floor) / decades * SIDE;
-    let points: Vec<String> = costs
-        .iter()
-        .map(|(size, cost)| format!("{:.1},{:.1}", x(*size as f64), y(*cost)))
-        .collect();
+    let points = |read: fn(&Cost) -> f64| -> String {
+        let point = |cost: &Cost| format!("{:.1},{:.1}", x(cost.size as f64), y(read(cost)));
+        costs.iter().map(point).collect::<Vec<_>>().join(" ")
+    };
     // Writing to a String never fails.
     let _ = writeln!(
         out,
         "<rect x=\"{left}\" y=\"{TOP}\" width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" stroke=\"#ccc\"/>\
         <text x=\"{left}\" y=\"{}\">{name}</text>\
         <line x1=\"{left}\" y1=\"{}\" x2=\"{}\" y2=\"{TOP}\" stroke=\"#ccc\"/>\
+        <polyline points=\"{}\" fill=\"none\" stroke=\"#8ab\"/>\
         <polyline points=\"{}\" fill=\"none\" stroke=\"#2a6\" stroke-width=\"2\"/>",
         TOP + SIDE + 36.0,
         TOP + SIDE,
         left + SIDE,
-        points.join(" ")
+        points(|cost| cost.all),
+        points(|cost| cost.user)
     );
-    for (size, cost) in costs {
+    for Cost {
+        size, user: cost, ..
+    } in costs
+    {
         let (x, y) = (x(*size as f64), y(*cost));
         let _ = writeln!(
             out,
