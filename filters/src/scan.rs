@@ -1,8 +1,7 @@
 //! The members of a JSON object, found without reading what they hold.
 //!
 //! Why beside serde: a body is text for nine tenths, and serde looks at each byte of a text that it skips. Here a text is
-//! passed over 32 bytes at a time, in loops that the compiler makes vector instructions of, and nesting is counted in
-//! a list and not on the stack.
+//! passed over by vector instructions, and nesting is counted in a list and not on the stack.
 //!
 //! What this accepts is JSON, to the last digit and escape. Of what it doesn't accept it says nothing: whoever needs the
 //! fault, and its place, asks serde.
@@ -37,6 +36,11 @@ pub(crate) fn members<'a>(
         }
     }
 }
+
+/// A text that ends within so many words of eight bytes is looked at word by word.
+const SHORT_WORDS: usize = 3;
+/// What comes before it is a control character, which a text may hold as an escape only.
+const FIRST_PRINTABLE: u8 = 0x20;
 
 struct Scan<'a> {
     text: &'a str,
@@ -182,19 +186,30 @@ impl<'a> Scan<'a> {
 
     /// Passes over all that ends no text and escapes nothing.
     fn plain(&mut self) {
-        let mut rest = self.rest();
-        while let Some((chunk, after)) = rest.split_first_chunk::<32>() {
-            let is_special = chunk
-                .iter()
-                .fold(false, |special, byte| special | ends(*byte));
-            if is_special {
+        let rest = self.rest();
+        // Most texts are names and short values; the search begins to pay behind them.
+        let mut short = rest;
+        for _ in 0..SHORT_WORDS {
+            let Some((word, after)) = short.split_first_chunk::<8>() else {
                 break;
+            };
+            if let Some(place) = first_special(u64::from_le_bytes(*word)) {
+                self.at += rest.len() - short.len() + place;
+                return;
             }
-            rest = after;
+            short = after;
         }
-        let special = rest.iter().position(|byte| ends(*byte));
-        let rest = &rest[special.unwrap_or(rest.len())..];
-        self.at = self.text.len() - rest.len();
+        self.at += rest.len() - short.len();
+        let rest = short;
+        let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        let plain = rest.get(..end).unwrap_or_default();
+        self.at += match plain.iter().copied().fold(u8::MAX, u8::min) {
+            ..FIRST_PRINTABLE => plain
+                .iter()
+                .take_while(|byte| **byte >= FIRST_PRINTABLE)
+                .count(),
+            FIRST_PRINTABLE.. => end,
+        };
     }
 
     fn number(&mut self) -> Option<()> {
@@ -229,8 +244,15 @@ impl<'a> Scan<'a> {
     }
 }
 
-fn ends(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+/// Which byte of a word, from its lowest on, is the first that ends a text, begins an escape or is a control character.
+/// By the usual tricks (Bit Twiddling Hacks, "hasless" and "hasvalue"), whose lowest hit is exact.
+fn first_special(word: u64) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = ONES << 7;
+    let less = |word: u64, than: u8| word.wrapping_sub(ONES * u64::from(than)) & !word;
+    let is = |byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
+    let found = (less(word, FIRST_PRINTABLE) | is(b'"') | is(b'\\')) & HIGHS;
+    (found != 0).then(|| found.trailing_zeros() as usize / 8)
 }
 
 #[cfg(test)]
@@ -321,6 +343,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_words_first_special_byte_is_found(word: [u8; 8], specials in prop::collection::vec((0..8_usize, prop::sample::select(&b"\"\\\n\x1f\x00"[..])), 0..3)) {
+            let mut word = word;
+            for (place, special) in specials {
+                word[place] = special;
+            }
+            let expected = word.iter().position(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\'));
+            prop_assert_eq!(first_special(u64::from_le_bytes(word)), expected);
+        }
+
         #[test]
         fn it_agrees_with_serde(parts in prop::collection::vec(prop::sample::select(&[
             "{", "}", "[", "]", ",", ":", "\"", "\\", "\\\"", "\"a\"", "\"b\":", "1", "0", "-", ".", "e", "true", "null",
