@@ -21,19 +21,49 @@ const MAX_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// No longer value means a time; a date has 29 to 35 bytes.
 const MAX_VALUE_BYTES: usize = 64;
 
-const LIMITS: [(&str, &str); 2] = [
-    (
-        "x-ratelimit-remaining-requests",
-        "x-ratelimit-reset-requests",
-    ),
-    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
-];
-
-/// What an answer asks for, if it asks; never zero. Costs a few look-ups and no allocation.
+/// What an answer asks for, if it asks; never zero. Costs one pass over its fields and no allocation.
 pub fn wait(headers: &dyn Headers, now: UnixTime) -> Option<Duration> {
-    milliseconds(headers)
-        .or_else(|| seconds_or_date(headers, now))
-        .or_else(|| reset(headers))
+    let told = Told::read(headers);
+    milliseconds(&told)
+        .or_else(|| seconds_or_date(&told, now))
+        .or_else(|| reset(&told))
+}
+
+/// The fields of an answer that tell of its backend's limits, as they came; of several, the first.
+#[derive(Debug, Default)]
+pub(crate) struct Told<'h> {
+    retry_after_ms: Option<&'h [u8]>,
+    older_retry_after_ms: Option<&'h [u8]>,
+    retry_after: Option<&'h [u8]>,
+    pub requests: Limit<'h>,
+    pub tokens: Limit<'h>,
+}
+
+/// What is told of one limit.
+#[derive(Debug, Default)]
+pub(crate) struct Limit<'h> {
+    pub remaining: Option<&'h [u8]>,
+    pub reset: Option<&'h [u8]>,
+}
+
+impl<'h> Told<'h> {
+    pub(crate) fn read(headers: &'h dyn Headers) -> Self {
+        let mut told = Told::default();
+        headers.each(&mut |name, value| {
+            let place = match name {
+                "retry-after-ms" => &mut told.retry_after_ms,
+                "x-ms-retry-after-ms" => &mut told.older_retry_after_ms,
+                "retry-after" => &mut told.retry_after,
+                "x-ratelimit-remaining-requests" => &mut told.requests.remaining,
+                "x-ratelimit-reset-requests" => &mut told.requests.reset,
+                "x-ratelimit-remaining-tokens" => &mut told.tokens.remaining,
+                "x-ratelimit-reset-tokens" => &mut told.tokens.reset,
+                _ => return,
+            };
+            place.get_or_insert(value);
+        });
+        told
+    }
 }
 
 /// A span as limits write it: `22` (seconds), `1.5`, `120ms`, `6m0s`, `1h2m3s`. Zero is a span.
@@ -58,20 +88,20 @@ pub(crate) fn span(text: &str) -> Option<Duration> {
         .ok()
 }
 
-/// A header's value, if it is text and no longer than a time can be.
-pub(crate) fn text<'h>(headers: &'h dyn Headers, lower_case_name: &str) -> Option<&'h str> {
-    let value = headers.value(lower_case_name)?;
+/// A field's value, if it is text and no longer than a time can be.
+pub(crate) fn text(value: Option<&[u8]>) -> Option<&str> {
+    let value = value?;
     let short = (value.len() <= MAX_VALUE_BYTES).then_some(value)?;
     std::str::from_utf8(short).ok().map(str::trim)
 }
 
-fn milliseconds(headers: &dyn Headers) -> Option<Duration> {
-    let read = |name| amount(text(headers, name)?, MILLISECOND);
-    read("retry-after-ms").or_else(|| read("x-ms-retry-after-ms"))
+fn milliseconds(told: &Told<'_>) -> Option<Duration> {
+    let read = |value| amount(text(value)?, MILLISECOND);
+    read(told.retry_after_ms).or_else(|| read(told.older_retry_after_ms))
 }
 
-fn seconds_or_date(headers: &dyn Headers, now: UnixTime) -> Option<Duration> {
-    let value = text(headers, "retry-after")?;
+fn seconds_or_date(told: &Told<'_>, now: UnixTime) -> Option<Duration> {
+    let value = text(told.retry_after)?;
     amount(value, SECOND).or_else(|| until_date(value, now))
 }
 
@@ -82,13 +112,13 @@ fn until_date(value: &str, now: UnixTime) -> Option<Duration> {
     asked(Duration::from_secs(wait))
 }
 
-fn reset(headers: &dyn Headers) -> Option<Duration> {
+fn reset(told: &Told<'_>) -> Option<Duration> {
     let (mut used_up, mut unknown) = (None, None);
-    for (remaining, reset) in LIMITS {
-        let Some(wait) = text(headers, reset).and_then(span).and_then(asked) else {
+    for limit in [&told.requests, &told.tokens] {
+        let Some(wait) = text(limit.reset).and_then(span).and_then(asked) else {
             continue;
         };
-        match text(headers, remaining).map(str::parse::<u64>) {
+        match text(limit.remaining).map(str::parse::<u64>) {
             Some(Ok(0)) => used_up = used_up.max(Some(wait)),
             Some(Ok(_)) => {}
             None | Some(Err(_)) => {
@@ -152,6 +182,14 @@ const SECOND: u64 = 1_000_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LIMITS: [(&str, &str); 2] = [
+        (
+            "x-ratelimit-remaining-requests",
+            "x-ratelimit-reset-requests",
+        ),
+        ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    ];
     use proptest::prelude::*;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT

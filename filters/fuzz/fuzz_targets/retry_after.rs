@@ -27,7 +27,7 @@ impl Headers for Lines<'_> {
         self.0.get(place).copied().filter(|value| !value.is_empty())
     }
 
-    fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+    fn each<'h>(&'h self, visit: &mut dyn FnMut(&'h str, &'h [u8])) {
         for name in NAMES {
             if let Some(value) = self.value(name) {
                 visit(name, value);

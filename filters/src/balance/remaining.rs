@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::expression::Headers;
-use crate::retry_after;
+use crate::retry_after::{self, Limit, Told};
 use crate::time::Time;
 use crate::units::Tokens;
 
@@ -51,13 +51,9 @@ pub fn estimate(body_bytes: usize, max_completion_tokens: Option<u64>, choices: 
 impl Remaining {
     /// Takes in an answer's `x-ratelimit-*`. A header that is absent or nonsense leaves what was known.
     pub fn read(&self, headers: &dyn Headers, now: Time) {
-        let requests = (
-            "x-ratelimit-remaining-requests",
-            "x-ratelimit-reset-requests",
-        );
-        let tokens = ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens");
-        self.requests.read(headers, requests, now);
-        self.tokens.read(headers, tokens, now);
+        let told = Told::read(headers);
+        self.requests.read(&told.requests, now);
+        self.tokens.read(&told.tokens, now);
     }
 
     /// True if a request of so many tokens fits, as far as is known.
@@ -93,11 +89,11 @@ impl Remaining {
 struct Rest(AtomicU64);
 
 impl Rest {
-    fn read(&self, headers: &dyn Headers, (remaining, reset): (&str, &str), now: Time) {
-        let Some(amount) = retry_after::text(headers, remaining).and_then(amount) else {
+    fn read(&self, told: &Limit<'_>, now: Time) {
+        let Some(amount) = retry_after::text(told.remaining).and_then(amount) else {
             return;
         };
-        let reset = retry_after::text(headers, reset).and_then(retry_after::span);
+        let reset = retry_after::text(told.reset).and_then(retry_after::span);
         let reset = reset.unwrap_or(DEFAULT_RESET).min(MAX_RESET);
         let nanoseconds = u64::try_from(reset.as_nanos()).unwrap_or(u64::MAX);
         let at = now.plus_nanoseconds(nanoseconds).as_nanoseconds();

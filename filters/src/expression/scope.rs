@@ -16,7 +16,7 @@ pub trait Headers: Sync {
     /// The first value of a header.
     fn value(&self, lower_case_name: &str) -> Option<&[u8]>;
     /// Every header, name and value.
-    fn each(&self, visit: &mut dyn FnMut(&str, &[u8]));
+    fn each<'h>(&'h self, visit: &mut dyn FnMut(&'h str, &'h [u8]));
 }
 
 impl Headers for &[(&str, &str)] {
@@ -26,7 +26,7 @@ impl Headers for &[(&str, &str)] {
             .map(|(_, value)| value.as_bytes())
     }
 
-    fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+    fn each<'h>(&'h self, visit: &mut dyn FnMut(&'h str, &'h [u8])) {
         for (name, value) in *self {
             visit(name, value.as_bytes());
         }

@@ -18,7 +18,7 @@ impl Headers for HeaderView<'_> {
         value(self.0, lower_case_name)
     }
 
-    fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+    fn each<'h>(&'h self, visit: &mut dyn FnMut(&'h str, &'h [u8])) {
         for (name, value) in self.0 {
             visit(name.as_str(), value.as_bytes());
         }
@@ -38,12 +38,12 @@ impl Headers for PublicHeaders<'_> {
         }
     }
 
-    fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
-        HeaderView(self.0).each(&mut |name, value| {
-            if !is_credential(name) {
-                visit(name, value);
+    fn each<'h>(&'h self, visit: &mut dyn FnMut(&'h str, &'h [u8])) {
+        for (name, value) in self.0 {
+            if !is_credential(name.as_str()) {
+                visit(name.as_str(), value.as_bytes());
             }
-        });
+        }
     }
 }
 
