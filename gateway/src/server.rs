@@ -118,6 +118,7 @@ pub fn run(plan: Plan, start: Start) -> Result<(), StartError> {
     let background = Background {
         opening,
         state: state.clone(),
+        connector: connector.clone(),
         former: Mutex::new(former),
     };
     server.add_service(background_service("upkeep", background));

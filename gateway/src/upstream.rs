@@ -7,5 +7,6 @@ pub mod connector;
 pub mod fault;
 pub mod headers;
 pub mod http1;
+pub mod idle;
 pub mod peers;
 pub mod silence;

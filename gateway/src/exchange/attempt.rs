@@ -137,8 +137,8 @@ async fn connect(
 ) -> std::result::Result<Connected, Broken> {
     let within = backend.timeouts.connect;
     let begun = clock::now();
+    let mut left = within;
     loop {
-        let left = within.saturating_sub(clock::now().since(begun));
         let peer = peers.peer(backend, left).await;
         let peer = peer.map_err(|error| Broken::unconnected(error, false))?;
         let by = if fresh { unpooled(&peer) } else { peer.clone() };
@@ -153,8 +153,8 @@ async fn connect(
             Err(error) => {
                 // A pooled connection of HTTP/2 that takes no more streams.
                 let stale = !fresh && *error.etype() == ErrorType::H2Error;
-                let is_over = clock::now().since(begun) >= within;
-                if stale || !peers.leave_out(backend, &peer) || is_over {
+                left = within.saturating_sub(clock::now().since(begun));
+                if stale || !peers.leave_out(backend, &peer) || left.is_zero() {
                     return Err(Broken::unconnected(error, stale));
                 }
                 tracing::warn!(backend = %backend.name, error = %Fault(&error), "one of the backend's addresses takes no connection; another is tried");

@@ -13,6 +13,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use super::{handover, systemd};
 use crate::clock;
@@ -21,11 +22,14 @@ use crate::jwt;
 use crate::reload;
 use crate::state::State;
 use crate::upstream::addresses::RESOLVE_INTERVAL;
+use crate::upstream::connector::Connector;
 use crate::watch as files;
 use crate::{traces, trips};
 
 /// Histograms hold their samples until they are folded this often.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How often connections that are closed or were unused for too long are looked for.
+const CONNECTIONS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often idle counters are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// A start waits this long for the trips that other replicas have told.
@@ -39,6 +43,8 @@ const CACHE_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Background {
     /// What outlives a request.
     pub state: Arc<State>,
+    /// Connections to backends.
+    pub connector: Arc<Connector>,
     /// Lets callers in.
     pub opening: watch::Sender<bool>,
     /// The process before, until it is told that this one is ready.
@@ -80,6 +86,8 @@ impl BackgroundService for Background {
         let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
         let mut look = tokio::time::interval(files::INTERVAL);
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        let mut connections = tokio::time::interval(CONNECTIONS_INTERVAL);
+        connections.set_missed_tick_behavior(MissedTickBehavior::Delay);
         resolve.reset();
         loop {
             tokio::select! {
@@ -87,6 +95,7 @@ impl BackgroundService for Background {
                 _ = look.tick() => reload::look(state).await,
                 _ = successor.recv() => handover::start_successor(state),
                 _ = resolve.tick() => state.peers.resolve().await,
+                _ = connections.tick() => self.connector.sweep(),
                 _ = upkeep.tick() => state.metrics.run_upkeep(),
                 _ = sweep.tick() => sweep_counters(state).await,
             }

@@ -1,7 +1,8 @@
-//! Connections to backends: Pingora's pools, and what speaks on them.
+//! Connections to backends: who makes them, where they wait, and what speaks on them.
 //!
-//! Where only HTTP/1.1 can be spoken, this project's own session does ([`Http1`] says why); where HTTP/2 may be
-//! negotiated, Pingora's. Never decides which backend is asked.
+//! Pingora makes all of them. Where only HTTP/1.1 can be spoken, this project's own session does ([`Http1`] says why), and
+//! between calls they wait in a pool of this project's own ([`Idle`]); where HTTP/2 may be negotiated, both are Pingora's.
+//! Never decides which backend is asked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +16,17 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::{HttpPeer, Peer};
 
 use super::http1::Http1;
+use super::idle::Idle;
 
 /// Where a peer says nothing. It always does.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same of an idle connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// All connections to backends.
 pub struct Connector {
     http1: TransportConnector,
+    idle: Idle,
     any: Arc<HttpConnector>,
 }
 
@@ -37,6 +42,7 @@ impl Connector {
     /// No connection yet.
     pub fn new(options: ConnectorOptions) -> Self {
         Connector {
+            idle: Idle::new(options.keepalive_pool_size),
             http1: TransportConnector::new(Some(options.clone())),
             any: Arc::new(HttpConnector::new(Some(options))),
         }
@@ -53,13 +59,24 @@ impl Connector {
     /// Why there is none.
     pub async fn get(&self, peer: &HttpPeer) -> Result<(Session, bool)> {
         if is_http1(peer) {
-            let (stream, reused) = self.http1.get_stream(peer).await?;
+            let kept = self.idle.take(peer.reuse_hash());
+            let reused = kept.is_some();
+            let stream = match kept {
+                Some(stream) => stream,
+                // Its future is 8 KB, and most calls need no new connection.
+                None => Box::pin(self.http1.new_stream(peer)).await?,
+            };
             let write_timeout = peer.options.write_timeout.unwrap_or(WRITE_TIMEOUT);
             let session = Http1::new(stream, write_timeout);
             return Ok((Session::Own(Box::new(session)), reused));
         }
-        let (session, reused) = self.any.get_http_session(peer).await?;
+        let (session, reused) = Box::pin(self.any.get_http_session(peer)).await?;
         Ok((Session::Pingora(Box::new(session)), reused))
+    }
+
+    /// Closes connections that nobody needs any more. Once a second is often enough.
+    pub fn sweep(&self) {
+        self.idle.sweep();
     }
 
     /// Gives a connection back to the pool, if its answer was read to its end.
@@ -68,14 +85,13 @@ impl Connector {
         match session {
             Session::Own(session) => {
                 if let Some(stream) = session.into_reusable() {
-                    self.http1
-                        .release_stream(stream, peer.reuse_hash(), idle_timeout);
+                    let at_most = idle_timeout.unwrap_or(IDLE_TIMEOUT);
+                    self.idle.give(peer.reuse_hash(), stream, at_most);
                 }
             }
             Session::Pingora(session) => {
-                self.any
-                    .release_http_session(*session, peer, idle_timeout)
-                    .await;
+                let released = self.any.release_http_session(*session, peer, idle_timeout);
+                Box::pin(released).await;
             }
         }
     }

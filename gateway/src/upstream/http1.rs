@@ -22,6 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::framing::Framing;
 use super::silence::Silence;
+use crate::within::within;
 
 /// The first read is into a buffer of this size. Bytes.
 const READ_MIN_BYTES: usize = 4 << 10;
@@ -101,9 +102,9 @@ impl Http1 {
 
     async fn write(&mut self, slices: &mut [IoSlice<'_>]) -> Result<()> {
         let written = write_all(&mut self.stream, slices);
-        match tokio::time::timeout(self.write_timeout, written).await {
-            Ok(written) => written.or_err(ErrorType::WriteError, "sending a request"),
-            Err(_elapsed) => Error::e_explain(ErrorType::WriteTimedout, "sending a request"),
+        match within(self.write_timeout, written).await {
+            Some(written) => written.or_err(ErrorType::WriteError, "sending a request"),
+            None => Error::e_explain(ErrorType::WriteTimedout, "sending a request"),
         }
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use pingora::protocols::ALPN;
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddress;
@@ -29,6 +30,8 @@ const POOLED_IDLE: Duration = Duration::from_secs(50);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Streams that share one HTTP/2 connection; a lost connection costs all of them.
 const STREAMS_PER_CONNECTION: usize = 64;
+/// Peers kept of one name: those of its addresses, and of some that it had.
+const MADE_MAX: usize = 32;
 
 /// The backends' addresses and settings, by name; replaced when a plan is.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub struct Peers(ArcSwap<Sites>);
 pub struct Site {
     place: Place,
     template: Arc<HttpPeer>,
+    /// Of a name: made once for each address, since a peer is some forty fields.
+    made: Mutex<Vec<Arc<HttpPeer>>>,
 }
 
 #[derive(Clone)]
@@ -158,6 +163,7 @@ impl Site {
         Site {
             place,
             template: Arc::new(template),
+            made: Mutex::default(),
         }
     }
 
@@ -174,13 +180,29 @@ impl Site {
             Place::Named { addresses, .. } => addresses,
         };
         let (address, others) = addresses.next(within).await?;
-        let mut peer = HttpPeer::clone(&self.template);
-        peer._address = address;
         // One that takes no connection mustn't use up the others' time.
         let within = if others { within / 2 } else { within };
+        Ok(self.at(&address, within))
+    }
+
+    fn at(&self, address: &PingoraAddress, within: Duration) -> Arc<HttpPeer> {
+        let mut made = self.made.lock();
+        let is_it = |peer: &&Arc<HttpPeer>| {
+            peer.options.total_connection_timeout == Some(within) && peer._address == *address
+        };
+        if let Some(peer) = made.iter().find(is_it) {
+            return peer.clone();
+        }
+        let mut peer = HttpPeer::clone(&self.template);
+        peer._address = address.clone();
         peer.options.connection_timeout = Some(within);
         peer.options.total_connection_timeout = Some(within);
-        Ok(Arc::new(peer))
+        let peer = Arc::new(peer);
+        if made.len() >= MADE_MAX {
+            made.clear();
+        }
+        made.push(peer.clone());
+        peer
     }
 }
 
@@ -315,6 +337,7 @@ pub(crate) mod tests {
         let site = Site {
             place,
             template: Arc::new(template(backend)),
+            made: Mutex::default(),
         };
         let sites = HashMap::from([(backend.name.clone(), Arc::new(site))]);
         Peers(ArcSwap::from_pointee(sites))
@@ -338,6 +361,23 @@ pub(crate) mod tests {
         let sites = peers.prepare(&plan("localhost", "1s")).await;
         peers.replace(sites);
         assert!(!addresses(&peers).are_unknown());
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_made_once_for_each_address_and_time() {
+        let plan = plan("models.example", "1s");
+        let backend = &plan.backends[0];
+        let peers = at(backend, &["127.0.0.1:1"]).await;
+        let peer = async |within| peers.peer(backend, within).await.unwrap();
+        let first = peer(Duration::from_secs(1)).await;
+        assert!(Arc::ptr_eq(&first, &peer(Duration::from_secs(1)).await));
+        for milliseconds in 1..100 {
+            let within = Duration::from_millis(milliseconds);
+            let timeout = peer(within).await.options.total_connection_timeout;
+            assert_eq!(timeout, Some(within));
+        }
+        let site = peers.0.load().get("east").unwrap().clone();
+        assert!(site.made.lock().len() <= MADE_MAX);
     }
 
     #[tokio::test]

@@ -77,19 +77,20 @@ pub fn take(buffer: &mut BytesMut, end: usize, is_head: bool) -> Result<Option<H
 }
 
 fn answer(bytes: &Bytes, parsed: &Response<'_, '_>) -> Option<Box<ResponseHeader>> {
-    let mut answer =
-        ResponseHeader::build_no_case(parsed.code?, Some(parsed.headers.len())).ok()?;
-    answer.set_version(match parsed.version {
+    // Pingora's own would read each name a second time. The reason goes no further.
+    let mut answer = http::Response::new(()).into_parts().0;
+    answer.status = StatusCode::from_u16(parsed.code?).ok()?;
+    answer.version = match parsed.version {
         Some(1) => Version::HTTP_11,
         _ => Version::HTTP_10,
-    });
-    answer.set_reason_phrase(parsed.reason).ok()?;
+    };
+    answer.headers.reserve(parsed.headers.len());
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
-        answer.append_header(name, value).ok()?;
+        answer.headers.append(name, value);
     }
-    Some(Box::new(answer))
+    Some(Box::new(ResponseHeader::from(answer)))
 }
 
 /// What goes on of a stated length: none where chunks override it, one where it was stated several times.
