@@ -15,6 +15,7 @@ use pingora::protocols::http::ServerSession;
 
 use crate::config::plan::Server;
 use crate::state::{Budget, Held};
+use crate::within::within;
 
 /// Retry-After of a refusal for want of memory: bodies are held for as long as a call takes. Seconds.
 const OVERLOADED_RETRY_S: u64 = 2;
@@ -87,9 +88,9 @@ pub async fn read(
         return Err(overloaded());
     }
     let timeout: Duration = server.limits.body_timeout;
-    match tokio::time::timeout(timeout, gather(session, stated, limit_bytes, held)).await {
-        Ok(result) => result,
-        Err(_elapsed) => Err(Unread::Refused(Refusal::BodyTooSlow)),
+    match within(timeout, gather(session, stated, limit_bytes, held)).await {
+        Some(result) => result,
+        None => Err(Unread::Refused(Refusal::BodyTooSlow)),
     }
 }
 

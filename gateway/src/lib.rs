@@ -46,3 +46,4 @@ pub mod trips;
 pub mod upstream;
 pub mod usage_log;
 pub mod watch;
+pub mod within;

@@ -10,8 +10,8 @@ mod direct;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,7 +25,7 @@ use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
 use crate::config::plan::Limits;
-use crate::downstream::{self, Joined};
+use crate::downstream::Joined;
 use crate::proxy::Gateway;
 use crate::stop::Step;
 use crate::tls;
@@ -38,8 +38,10 @@ const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
 const HTTP2_FIELD_BYTES: usize = 32;
 /// Room for a request's path and query, which count as fields. Bytes.
 const HTTP2_TARGET_BYTES: usize = 32 << 10;
-/// What HTTP/2 begins with. Bytes.
-const PREFACE_BYTES: usize = 24;
+/// What HTTP/2 begins with.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Shorter than any bound of a call.
+const TICK: Duration = Duration::from_secs(1);
 /// TLS reads a record in small pieces; a record is 16 KiB. Bytes.
 const TLS_READ_BYTES: usize = 16 << 10;
 
@@ -115,6 +117,7 @@ impl Door {
             proxy: Arc::new(proxy),
             gateway,
             leaving: Leaving::default(),
+            ticks: OnceLock::new(),
         }))
     }
 }
@@ -133,11 +136,17 @@ impl ServerApp for Door {
             state.metrics.connection_refused();
             return None;
         };
+        self.0.ticks.get_or_init(keep_ticking);
         let may_be_h2c = proxy.server_options().is_some_and(|options| options.h2c);
         let begun = begun(stream, may_be_h2c);
         let begun = tokio::time::timeout(limits.header_timeout, begun).await;
-        let joined = Box::new(begun.ok()??);
-        self.0.process_new(joined, shutdown).await
+        let (joined, is_http2) = begun.ok()??;
+        let joined = Box::new(joined);
+        if is_http2 {
+            return self.0.process_new(joined, shutdown).await;
+        }
+        self.0.connection(joined, shutdown).await;
+        None
     }
 
     async fn cleanup(&self) {
@@ -145,13 +154,15 @@ impl ServerApp for Door {
     }
 }
 
-/// The connection, once what HTTP/2 begins with has come where HTTP/2 is spoken. Whoever serves it reads that again.
-async fn begun(mut stream: Stream, may_be_h2c: bool) -> Option<Joined> {
+/// The connection, once what HTTP/2 begins with has come where HTTP/2 is spoken, and whether it is. Whoever serves it reads
+/// that again.
+async fn begun(mut stream: Stream, may_be_h2c: bool) -> Option<(Joined, bool)> {
     let Some(digest) = stream.get_ssl_digest() else {
+        let mut preface = [0; PREFACE.len()];
         if may_be_h2c {
-            stream.try_peek(&mut [0; PREFACE_BYTES]).await.ok()?;
+            stream.try_peek(&mut preface).await.ok()?;
         }
-        return Some(Joined::new(stream));
+        return Some((Joined::new(stream), preface == *PREFACE));
     };
     if tls::is_stranger(&digest) {
         tracing::debug!(
@@ -162,16 +173,30 @@ async fn begun(mut stream: Stream, may_be_h2c: bool) -> Option<Joined> {
     let speaks_h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
     let mut joined = Joined::new(stream);
     if speaks_h2 {
-        joined.expect(PREFACE_BYTES).await.ok()?;
+        joined.expect(PREFACE.len()).await.ok()?;
     }
-    Some(joined)
+    Some((joined, speaks_h2))
 }
 
-/// Pingora's proxy, with a bound on the time that a request's head takes.
+/// Pingora's proxy for what comes over HTTP/2 or is carried; all else is served here.
 struct Listener {
     proxy: Arc<HttpProxy<Gateway>>,
     gateway: Gateway,
     leaving: Leaving,
+    ticks: OnceLock<()>,
+}
+
+/// Has this runtime wake up once a second, for nothing.
+///
+/// Whenever a timer is set that is due before all others, tokio has its own thread woken by a system call, since that might
+/// sleep for too long; and the bounds of a call are such timers more often than not. Beside one that is always due within
+/// a second, they aren't.
+fn keep_ticking() {
+    tokio::spawn(async {
+        loop {
+            tokio::time::sleep(TICK).await;
+        }
+    });
 }
 
 #[async_trait]
@@ -181,14 +206,7 @@ impl HttpServerApp for Listener {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        if session.as_http2().is_some() {
-            return self.proxy.process_new_http(session, shutdown).await;
-        }
-        let allowed = head_allowance(&session, &self.gateway.state.plan.load().server.limits);
-        if downstream::begin(&session) {
-            return self.direct(Box::new(session), allowed, shutdown).await;
-        }
-        self.proxied(session, allowed, shutdown).await
+        self.proxy.process_new_http(session, shutdown).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -196,7 +196,8 @@ fn prepare(state: &State, session: &mut ServerSession, arrival: &mut Arrival) {
     session.set_read_timeout(Some(limits.body_timeout));
     session.set_write_timeout(Some(limits.write_timeout));
     let keeps = !state.stop.is_leaving();
-    session.set_keepalive(keeps.then_some(limits.idle_timeout.as_secs()));
+    // For as long as it likes: the next head is waited for under `listener`'s bound, and two timers cost twice.
+    session.set_keepalive(keeps.then_some(0));
     arrival.trace = traces::begin(&arrival.plan, session.req_header());
 }
 

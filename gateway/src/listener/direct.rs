@@ -10,16 +10,21 @@ use std::time::Duration;
 
 use http::Method;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
+use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use tokio::sync::Notify;
 
-use super::Listener;
+use super::{Listener, head_allowance};
 use crate::context::Arrival;
 use crate::downstream;
 use crate::passthrough;
 use crate::reply;
 use crate::upstream::fault::Fault;
+use crate::within::within;
+
+/// Pingora's own bound on the silence before a connection's first request, which is no sooner due than ours. Seconds.
+const FIRST_REQUEST_S: u64 = 60;
 
 /// Whether the listener is closing: then a connection doesn't wait for another request.
 #[derive(Default)]
@@ -44,10 +49,30 @@ impl Leaving {
 }
 
 impl Listener {
+    /// Serves the requests of a connection over HTTP/1.1, one after the other.
+    pub(super) async fn connection(&self, stream: Stream, shutdown: &ShutdownWatch) {
+        let mut session = ServerSession::new_http1(stream);
+        session.set_keepalive((!*shutdown.borrow()).then_some(FIRST_REQUEST_S));
+        loop {
+            let allowed = head_allowance(&session, &self.gateway.state.plan.load().server.limits);
+            let served = match downstream::begin(&session) {
+                true => self.direct(session, allowed, shutdown).await,
+                false => Box::pin(self.proxied(session, allowed, shutdown)).await,
+            };
+            let Some((stream, settings)) = served.map(ReusedHttpStream::consume) else {
+                return;
+            };
+            session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+        }
+    }
+
     /// Serves one request; the connection, where another one may follow on it.
-    pub(super) async fn direct(
+    async fn direct(
         &self,
-        mut session: Box<ServerSession>,
+        mut session: ServerSession,
         allowed: Duration,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
@@ -59,8 +84,8 @@ impl Listener {
         if head.method == Method::CONNECT
             || passthrough::may_be_carried(&session, &arrival.plan.server)
         {
-            let session = downstream::put_back(*session)?;
-            return self.proxied(session, allowed, shutdown).await;
+            let session = downstream::put_back(session)?;
+            return Box::pin(self.proxied(session, allowed, shutdown)).await;
         }
         downstream::keep_nothing(&session);
         if *shutdown.borrow() {
@@ -81,17 +106,17 @@ impl Listener {
         let read = tokio::select! {
             // What has come already is served.
             biased;
-            read = tokio::time::timeout(allowed, session.read_request()) => read,
+            read = within(allowed, session.read_request()) => read,
             () = self.leaving.comes() => return false,
         };
         match read {
-            Ok(Ok(has_come)) => has_come,
-            Ok(Err(error)) => {
+            Some(Ok(has_come)) => has_come,
+            Some(Err(error)) => {
                 tracing::debug!(error = %Fault(&error), "no request could be read");
                 reply::unreadable(session, &error).await;
                 false
             }
-            Err(_elapsed) => false,
+            None => false,
         }
     }
 }
