@@ -59,7 +59,7 @@ pub async fn recall(state: &State, pool: &Pool, api: &str, id: &str) -> bool {
     let Some(redis) = state.limits.redis() else {
         return false;
     };
-    let Some(backend) = redis.holder(id).await else {
+    let Some(backend) = Box::pin(redis.holder(id)).await else {
         return false;
     };
     let now = clock::now().time();

@@ -106,7 +106,7 @@ impl Exchange<'_> {
             Err((refusal, caller)) => return self.decline(refusal, caller).await,
         };
         if passthrough::is_carried(self.session, &call, &self.arrival.plan.server) {
-            return self.carry(caller, &call).await;
+            return Box::pin(self.carry(caller, &call)).await;
         }
         match self.understand(caller, call).await {
             Ok(understood) => self.answer(understood).await,

@@ -3,12 +3,12 @@
 //! Survives a reload. Redis has a thread of its own, so that a busy worker never delays a heartbeat. Never
 //! decides which limit applies; `stage::limit` does.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ahash::RandomState;
 use arc_swap::ArcSwap;
 use filters::limit::Now;
 use filters::limit::learned::Learned;

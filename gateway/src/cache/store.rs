@@ -48,7 +48,8 @@ impl Store {
                 let find = move |local: &Local| local.find_exact(clock::now().time(), &exact);
                 local.with(find).await.ok_or(StoreError::Unavailable)
             }
-            Store::Shared(shared, space) => shared.find_exact(space, prompt).await,
+            // A call to Redis is a future of 20 KB, which would be part of each call's.
+            Store::Shared(shared, space) => Box::pin(shared.find_exact(space, prompt)).await,
         }
     }
 
@@ -62,7 +63,7 @@ impl Store {
                 let find = move |local: &Local| local.find_near(clock::now().time(), &sought);
                 local.with(find).await.ok_or(StoreError::Unavailable)
             }
-            Store::Shared(shared, space) => shared.find_near(space, &sought).await,
+            Store::Shared(shared, space) => Box::pin(shared.find_near(space, &sought)).await,
         }
     }
 
@@ -91,7 +92,7 @@ impl Store {
                 };
                 local.with(put).await.ok_or(StoreError::Unavailable)
             }
-            Store::Shared(shared, space) => shared.keep(space, kept, kind).await,
+            Store::Shared(shared, space) => Box::pin(shared.keep(space, kept, kind)).await,
         }
     }
 }

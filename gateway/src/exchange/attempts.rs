@@ -75,7 +75,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         understood: Understood<'u>,
         hold: Hold,
         missed: Missed,
-    ) -> Self {
+    ) -> Box<Self> {
         let record = Record {
             cache: missed.lookup,
             model: understood.admitted.model.clone(),
@@ -84,7 +84,8 @@ impl<'a, 'u> Attempts<'a, 'u> {
             waited: understood.body_wait,
             ..Record::unserved(reply::CLIENT_GONE)
         };
-        Attempts {
+        // More than a KiB, which is passed on from step to step.
+        Box::new(Attempts {
             exchange,
             understood,
             hold,
@@ -92,11 +93,11 @@ impl<'a, 'u> Attempts<'a, 'u> {
             keeping: missed.keeping,
             named: None,
             begun: clock::now(),
-        }
+        })
     }
 
     /// Attempts until one is committed or none is left.
-    pub async fn run(mut self) -> Served {
+    pub async fn run(mut self: Box<Self>) -> Served {
         let pool = self.understood.admitted.pool.clone();
         self.named = self.understood.named(self.exchange.state).await;
         let asks = self.understood.asks(&self.exchange, self.named.as_deref());
@@ -272,7 +273,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     }
 
     /// An answer was passed on: fills the record, counting tokens where the backend told none.
-    async fn relayed(mut self, relayed: Relayed) -> Served {
+    async fn relayed(mut self: Box<Self>, relayed: Relayed) -> Served {
         self.record.waited += clock::now().since(self.begun);
         self.record.end = relayed.end;
         let first_token = relayed.first_token;
@@ -303,7 +304,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     }
 
     /// The caller left before there was an answer; what it asked was asked.
-    async fn left(mut self) -> Served {
+    async fn left(mut self: Box<Self>) -> Served {
         self.record.waited += clock::now().since(self.begun);
         self.record.end = End::ClientGone;
         self.count(None).await;
@@ -311,14 +312,14 @@ impl<'a, 'u> Attempts<'a, 'u> {
     }
 
     /// The caller left after an attempt that failed: nothing was used.
-    fn left_unserved(mut self) -> Served {
+    fn left_unserved(mut self: Box<Self>) -> Served {
         self.record.waited += clock::now().since(self.begun);
         self.record.end = End::ClientGone;
         self.served(true)
     }
 
     /// No backend had an answer worth passing on.
-    async fn failed(mut self, refusal: Refusal, end: End) -> Served {
+    async fn failed(mut self: Box<Self>, refusal: Refusal, end: End) -> Served {
         self.hold.settle(None);
         self.record.waited += clock::now().since(self.begun);
         self.record.end = end;
@@ -344,7 +345,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         }
     }
 
-    fn served(mut self, abort: bool) -> Served {
+    fn served(mut self: Box<Self>, abort: bool) -> Served {
         self.settle();
         self.record.caller = Some(self.understood.caller);
         Served::Answered {

@@ -59,9 +59,9 @@ impl Exchange<'_> {
         };
         let looked = tokio::select! {
             biased;
-            looked = look_up(means, question) => Some(looked),
+            looked = Box::pin(look_up(means, question)) => Some(looked),
             _ = self.session.read_body_or_idle(true) => None,
-            () = self.state.stop.cut() => return self.decline(verdict::stopped(), Some(understood.caller)).await,
+            () = self.state.stop.cut() => return Box::pin(self.decline(verdict::stopped(), Some(understood.caller))).await,
         };
         understood.body_wait += clock::now().since(begun);
         if let Some(trace) = &self.arrival.trace {
@@ -77,7 +77,7 @@ impl Exchange<'_> {
                 result: CacheResult::Hit,
                 found: Some(found),
                 ..
-            } => self.replay(understood, &policy, &found).await,
+            } => Box::pin(self.replay(understood, &policy, &found)).await,
             Looked {
                 policy,
                 result,
@@ -116,7 +116,7 @@ impl Exchange<'_> {
         }
         match held {
             Ok(hold) => Attempts::new(self, understood, hold, missed).run().await,
-            Err(denied) => self.deny(*denied, understood, missed.lookup).await,
+            Err(denied) => Box::pin(self.deny(*denied, understood, missed.lookup)).await,
         }
     }
 

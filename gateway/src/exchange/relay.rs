@@ -172,15 +172,8 @@ impl Relay<'_> {
 
     async fn send_head(&mut self, framing: Framing) -> Result<(), Relayed> {
         let version = self.session.req_header().version;
-        let head = respond::head(respond::taken(&mut self.answer), framing, version);
-        let Ok(mut head) = head else {
-            return Err(Relayed::new(End::UpstreamCut));
-        };
-        for (name, value) in self.hold.fields() {
-            if head.insert_header(name, value).is_err() {
-                return Err(Relayed::new(End::UpstreamCut));
-            }
-        }
+        let answer = respond::taken(&mut self.answer);
+        let head = respond::head(answer, self.hold.fields(), framing, version);
         let closes = version < http::Version::HTTP_11
             && framing != Framing::Bodyless
             && !head.headers.contains_key(http::header::CONTENT_LENGTH);

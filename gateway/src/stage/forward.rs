@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use filters::request::{BodyFacts, IncludeUsage, spliced};
 use filters::route::{self, Call, NamesModel, Schema, Target};
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri, Version};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, OrErr};
@@ -132,32 +132,41 @@ pub fn head(
     framing: Framing,
     reading: Reading,
 ) -> pingora::Result<RequestHeader> {
-    let capacity = downstream.headers.len() + 4;
-    let method = downstream.method.as_str();
-    let mut head = RequestHeader::build_no_case(method, target.as_bytes(), Some(capacity))?;
-    copy_fields(downstream, &mut head)?;
-    head.insert_header(header::HOST, backend.url.authority.as_str())?;
+    // Pingora's own would read each name a second time.
+    let mut head = http::Request::new(()).into_parts().0;
+    head.method = downstream.method.clone();
+    head.uri = target
+        .parse()
+        .or_err(ErrorType::InternalError, "target of an attempt")?;
+    head.headers.reserve(downstream.headers.len() + 4);
+    copy_fields(downstream, &mut head.headers);
+    let host = HeaderValue::from_str(&backend.url.authority)
+        .or_err(ErrorType::InternalError, "host of a backend")?;
+    head.headers.insert(header::HOST, host);
     if reading == Reading::Understood {
-        head.insert_header(header::ACCEPT_ENCODING, "identity")?;
+        let identity = HeaderValue::from_static("identity");
+        head.headers.insert(header::ACCEPT_ENCODING, identity);
     }
     if let Framing::Length(length) = framing {
-        head.insert_header(header::CONTENT_LENGTH, length)?;
+        let length = HeaderValue::from(length);
+        head.headers.insert(header::CONTENT_LENGTH, length);
     }
-    credential(&mut head, schema(api, backend), &backend.auth)?;
-    Ok(head)
+    if let Some((name, value)) = credential_field(schema(api, backend), &backend.auth)? {
+        head.headers.insert(name, value);
+    }
+    Ok(RequestHeader::from(head))
 }
 
-fn copy_fields(from: &RequestHeader, to: &mut RequestHeader) -> pingora::Result<()> {
+fn copy_fields(from: &RequestHeader, to: &mut HeaderMap) {
     let nominated = match from.headers.contains_key(header::CONNECTION) {
         true => headers::nominated(&from.headers),
         false => Vec::new(),
     };
     for (name, value) in &from.headers {
         if headers::goes_upstream(name) && !nominated.contains(name) {
-            to.append_header(name.clone(), value.clone())?;
+            to.append(name.clone(), value.clone());
         }
     }
-    Ok(())
 }
 
 /// Puts our credential on a request, and nothing of the caller's beside it. A token that is fetched comes by
@@ -166,19 +175,30 @@ fn copy_fields(from: &RequestHeader, to: &mut RequestHeader) -> pingora::Result<
 /// # Errors
 /// When the credential holds bytes that a header can't; the configuration refuses such.
 pub fn credential(head: &mut RequestHeader, schema: Schema, auth: &Auth) -> pingora::Result<()> {
+    match credential_field(schema, auth)? {
+        Some((name, value)) => head.insert_header(name, value),
+        None => Ok(()),
+    }
+}
+
+fn credential_field(
+    schema: Schema,
+    auth: &Auth,
+) -> pingora::Result<Option<(HeaderName, HeaderValue)>> {
     let (name, text) = match (auth, schema) {
-        (Auth::None | Auth::ManagedIdentity(_), _) => return Ok(()),
+        (Auth::None | Auth::ManagedIdentity(_), _) => return Ok(None),
         (Auth::ApiKey(key), Schema::AzureOpenAi | Schema::AzureAiInference) => {
-            ("api-key", key.expose().to_owned())
+            (HeaderName::from_static("api-key"), key.expose().to_owned())
         }
         (Auth::ApiKey(secret), Schema::OpenAi) | (Auth::Bearer(secret), _) => {
-            ("authorization", format!("Bearer {}", secret.expose()))
+            let bearer = ["Bearer ", secret.expose()].concat();
+            (header::AUTHORIZATION, bearer)
         }
     };
-    let mut value = HeaderValue::from_str(&text)
+    let mut value = HeaderValue::try_from(text)
         .map_err(|_| Error::explain(ErrorType::InternalError, "credential isn't a header value"))?;
     value.set_sensitive(true);
-    head.insert_header(name, value)
+    Ok(Some((name, value)))
 }
 
 /// Puts a fetched token on a request, if its backend has one.

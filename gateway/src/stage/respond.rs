@@ -11,7 +11,8 @@ use filters::refusal::Refusal;
 use filters::retry_after;
 use filters::route::Shape;
 use filters::time::UnixTime;
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::response::Parts;
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
@@ -34,7 +35,10 @@ pub enum Relay {
 pub fn relay(answer: &ResponseHeader, shape: Shape) -> Relay {
     let kind = answer.headers.get(header::CONTENT_TYPE);
     let kind = kind.and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = kind.split(';').next().unwrap_or("").trim();
+    let essence = match kind {
+        "application/json" | "text/event-stream" => kind,
+        _ => kind.split(';').next().unwrap_or("").trim(),
+    };
     let encoded = answer
         .headers
         .get(header::CONTENT_ENCODING)
@@ -183,43 +187,50 @@ static BARE: LazyLock<ResponseHeader> = LazyLock::new(|| {
     ResponseHeader::from(head)
 });
 
-/// The answer's head as the caller gets it.
-///
-/// # Errors
-/// When Pingora can't build it; the fields were parsed before, so in practice never.
+/// The answer's head as the caller gets it, with fields of our own.
 pub fn head(
-    mut head: Box<ResponseHeader>,
+    head: Box<ResponseHeader>,
+    own: Vec<(HeaderName, HeaderValue)>,
     framing: Framing,
     downstream: Version,
-) -> pingora::Result<Box<ResponseHeader>> {
-    head.set_version(Version::HTTP_11);
-    head.set_reason_phrase(None)?;
+) -> Box<ResponseHeader> {
+    let mut head = Parts::from(*head);
+    head.version = Version::HTTP_11;
     let nominated = match head.headers.contains_key(header::CONNECTION) {
         true => headers::nominated(&head.headers),
         false => Vec::new(),
     };
     let restates = matches!(framing, Framing::Length(_) | Framing::Unknown);
-    let stays = |name: &HeaderName| {
+    let goes = |name: &HeaderName| {
         let restated = restates && name == header::CONTENT_LENGTH;
-        !headers::goes_downstream(name) || restated || nominated.contains(name)
+        headers::goes_downstream(name) && !restated && !nominated.contains(name)
     };
-    let staying: Vec<HeaderName> = head
-        .headers
-        .keys()
-        .filter(|name| stays(name))
-        .cloned()
-        .collect();
-    for name in &staying {
-        head.remove_header(name);
+    // A backend's own limits are a third of its fields; taking each out costs more than putting the others in anew.
+    let room = head.headers.len() + own.len() + 1;
+    let fields = std::mem::replace(&mut head.headers, HeaderMap::with_capacity(room));
+    let mut current = None;
+    for (name, value) in fields {
+        // A field's further values come without its name.
+        if let Some(name) = name {
+            current = goes(&name).then_some(name);
+        }
+        if let Some(name) = &current {
+            head.headers.append(name, value);
+        }
+    }
+    for (name, value) in own {
+        head.headers.insert(name, value);
     }
     if let Framing::Length(length) = framing {
-        head.insert_header(header::CONTENT_LENGTH, length)?;
+        let length = HeaderValue::from(length);
+        head.headers.insert(header::CONTENT_LENGTH, length);
     }
     let stated = head.headers.contains_key(header::CONTENT_LENGTH);
     if !stated && framing != Framing::Bodyless && downstream == Version::HTTP_11 {
-        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        let chunked = HeaderValue::from_static("chunked");
+        head.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
-    Ok(head)
+    Box::new(ResponseHeader::from(head))
 }
 
 /// Why there is no answer of a backend to pass on.
@@ -325,10 +336,21 @@ mod tests {
             ("set-cookie", "b=2"),
             ("content-length", "10"),
         ]);
-        let head = head(Box::new(upstream), Framing::Length(4), Version::HTTP_11).unwrap();
+        let own = vec![(
+            HeaderName::from_static("x-ratelimit-remaining-tokens"),
+            HeaderValue::from(5),
+        )];
+        let head = head(
+            Box::new(upstream),
+            own,
+            Framing::Length(4),
+            Version::HTTP_11,
+        );
         let mut names: Vec<_> = head.headers.keys().map(|name| name.as_str()).collect();
         names.sort_unstable();
-        assert_eq!(names, ["content-length", "set-cookie", "x-ms-region"]);
+        let own = "x-ratelimit-remaining-tokens";
+        assert_eq!(names, ["content-length", "set-cookie", "x-ms-region", own]);
+        assert_eq!(head.headers[own], "5");
         assert_eq!(head.headers["content-length"], "4");
         assert_eq!(head.headers.get_all("set-cookie").iter().count(), 2);
     }
@@ -336,8 +358,14 @@ mod tests {
     #[test]
     fn an_answer_of_unknown_length_is_chunked_for_http_1_1_alone() {
         let upstream = answer(&[("content-length", "10")]);
-        let unknown =
-            |version| head(Box::new(upstream.clone()), Framing::Unknown, version).unwrap();
+        let unknown = |version| {
+            head(
+                Box::new(upstream.clone()),
+                Vec::new(),
+                Framing::Unknown,
+                version,
+            )
+        };
         let chunked = unknown(Version::HTTP_11);
         assert_eq!(chunked.headers["transfer-encoding"], "chunked");
         let framed = unknown(Version::HTTP_2);
