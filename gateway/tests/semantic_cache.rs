@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "semantic_cache/answers.rs"]
+mod answers;
 #[path = "semantic_cache/cases.rs"]
 mod cases;
 #[path = "support/support.rs"]

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "the server can do more than these tests need")]
 
+#[path = "semantic_cache/answers.rs"]
+mod answers;
 #[path = "semantic_cache/cases.rs"]
 mod cases;
 #[path = "semantic_cache/query_engine.rs"]

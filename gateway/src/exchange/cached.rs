@@ -211,7 +211,7 @@ async fn look_up(means: Means<'_>, question: Box<Question>) -> Looked {
         (Some(_), Mode::Serve) => looked.result = CacheResult::Hit,
         (Some(found), Mode::Observe) => {
             looked.result = CacheResult::WouldHit;
-            looked.keeping = Some(Keeping::beside(question.shape, found.kept.clone()));
+            looked.keeping = Some(Keeping::beside(&question, found.kept.clone()));
         }
         (None, Mode::Serve | Mode::Observe) => {
             let embedded = looked.embedded.as_ref();

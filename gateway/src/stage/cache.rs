@@ -8,7 +8,7 @@ mod keeping;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use filters::cache::entry::{UsageChunk, events};
+use filters::cache::entry::{ToolCalls, UsageChunk, events};
 use filters::cache::prompt::{self, Prompt, Scope, Skip};
 use filters::expression::{self, EvaluationError};
 use filters::request::{BodyFacts, IncludeUsage};
@@ -173,6 +173,11 @@ fn values(
         policy.embeddings.maker().to_owned(),
         policy.embeddings.model().to_owned(),
         query.into_owned(),
+        // Who no longer allows them gets none that were kept before.
+        match policy.tool_calls {
+            ToolCalls::Allowed => "with tool calls".to_owned(),
+            ToolCalls::Refused => "without tool calls".to_owned(),
+        },
     ];
     match &policy.vary_by {
         VaryBy::Subscription => values.push(subscription(call.caller).to_owned()),

@@ -60,7 +60,7 @@ embeddings = {{ backend = "embeddings" }}
     )
 }
 
-async fn world(policy: &str) -> (Handle, Gateway, Store) {
+pub async fn world(policy: &str) -> (Handle, Gateway, Store) {
     world_with(policy, "").await
 }
 

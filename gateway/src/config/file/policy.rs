@@ -109,6 +109,8 @@ pub struct SemanticCache {
     pub score_threshold: Option<Located<f64>>,
     /// Whether they are left out of what is counted.
     pub ignores_system_messages: Option<Located<bool>>,
+    /// Whether answers that call tools are kept.
+    pub keeps_tool_calls: Option<Located<bool>>,
     /// Messages.
     pub max_message_count: Option<Located<u64>>,
     /// How long an answer is kept.
@@ -267,6 +269,7 @@ fn semantic_cache(table: Table<'_, '_>) -> SemanticCache {
         vary_by: table.field("vary-by").list(),
         score_threshold: table.field("score-threshold").number(0.0..=1.0),
         ignores_system_messages: table.field("ignore-system-messages").flag(),
+        keeps_tool_calls: table.field("tool-calls").flag(),
         max_message_count: table.field("max-message-count").integer(MESSAGES),
         duration: table.field("duration").duration(CACHED),
         store: table.field("store").choice(&STORES),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use filters::cache::entry::ToolCalls;
 use filters::cache::prompt::SystemMessages;
 use filters::cache::score::Threshold;
 use filters::limit::reservation;
@@ -50,6 +51,10 @@ fn semantic_cache(
         true => SystemMessages::Ignored,
         false => SystemMessages::Embedded,
     };
+    let tool_calls = match or(file.keeps_tool_calls.as_ref(), false) {
+        true => ToolCalls::Allowed,
+        false => ToolCalls::Refused,
+    };
     let mode = match or(file.mode.as_ref(), reservation::Mode::Enforce) {
         reservation::Mode::Enforce => Mode::Serve,
         reservation::Mode::Observe => Mode::Observe,
@@ -61,6 +66,7 @@ fn semantic_cache(
         embeddings: embeddings?,
         vary_by,
         system,
+        tool_calls,
         max_message_count: number(&file.max_message_count, MAX_MESSAGE_COUNT),
         duration: or(file.duration.as_ref(), DURATION),
         keeps,

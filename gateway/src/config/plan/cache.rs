@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use filters::cache::entry::ToolCalls;
 use filters::cache::prompt::SystemMessages;
 use filters::cache::score::Threshold;
 use filters::expression::Expression;
@@ -25,6 +26,8 @@ pub struct SemanticCache {
     pub vary_by: VaryBy,
     /// Whether system messages count as messages.
     pub system: SystemMessages,
+    /// Whether answers that call tools are kept.
+    pub tool_calls: ToolCalls,
     /// Longer conversations aren't looked up.
     pub max_message_count: usize,
     /// How long an answer is kept.

@@ -32,8 +32,8 @@ pub struct Keeping {
 enum Waiting {
     /// It is kept.
     Place(Place),
-    /// It is only compared with this one.
-    Beside(Arc<Kept>),
+    /// It is only compared with this one, which may call tools or not.
+    Beside(Arc<Kept>, ToolCalls),
 }
 
 #[derive(Debug)]
@@ -68,10 +68,10 @@ impl Keeping {
     }
 
     /// Keeps nothing, and says how far the answer lies from this one.
-    pub fn beside(shape: Shape, kept: Arc<Kept>) -> Self {
+    pub fn beside(question: &Question, kept: Arc<Kept>) -> Self {
         Keeping {
-            shape,
-            waiting: Some(Waiting::Beside(kept)),
+            shape: question.shape,
+            waiting: Some(Waiting::Beside(kept, question.policy.tool_calls)),
             apart: None,
         }
     }
@@ -94,12 +94,13 @@ impl Keeping {
         let shape = self.shape;
         let is_long = made.is_long();
         match waiting {
-            Waiting::Beside(kept) => {
-                let compare = move || apart(shape, &kept.entry.body, &made.body(shape)?);
+            Waiting::Beside(kept, tools) => {
+                let compare = move || apart(shape, &kept.entry.body, &made.body(shape, tools)?);
                 self.apart = away(is_long, compare).await;
             }
             Waiting::Place(place) => {
-                if let Some(body) = away(is_long, move || made.body(shape)).await {
+                let tools = place.question.policy.tool_calls;
+                if let Some(body) = away(is_long, move || made.body(shape, tools)).await {
                     put(*place.question, place.vector, body).await;
                 }
                 drop(place.flight);
@@ -128,13 +129,11 @@ impl Made {
     }
 
     /// A body of its own, so that no larger buffer lives as long as it does.
-    fn body(self, shape: Shape) -> Option<Bytes> {
+    fn body(self, shape: Shape, tools: ToolCalls) -> Option<Bytes> {
         let body = match self {
             Made::Whole(body) if body.len() > MAX_BODY_BYTES => return None,
-            Made::Whole(body) => {
-                check(shape, &body, ToolCalls::Refused).map(|()| Bytes::copy_from_slice(&body))
-            }
-            Made::Events(gatherer) => gatherer.finish(ToolCalls::Refused).map(Bytes::from),
+            Made::Whole(body) => check(shape, &body, tools).map(|()| Bytes::copy_from_slice(&body)),
+            Made::Events(gatherer) => gatherer.finish(tools).map(Bytes::from),
         };
         match body {
             Ok(body) => Some(body),
