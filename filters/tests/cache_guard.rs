@@ -31,6 +31,51 @@ fn true_paraphrases_pass() {
             "Tell me the capital of France.",
         ],
         &[
+            "How do I change my email address?",
+            "Hi there, how do I change my email address?",
+            "hey, quick question: how can i change my email address please",
+            "Sorry to bother you, but could you tell me how I change my email address? Thanks!",
+            "um so how do i change my email address",
+            "Is there a way to change my email address?",
+            "How do I go about changing my email address?",
+            "I was wondering how to change my email address.",
+        ],
+        &[
+            "Why is my broadband connection so slow in the evenings?",
+            "Why is my broadband conection so slow in the evenigns?",
+        ],
+        &[
+            "Can I pay by card at the pharmacy?",
+            "At the pharmacy, can I pay by card?",
+            "Is it possible to pay by card at the pharmacy?",
+            "Do you know if I can pay by card at the pharmacy?",
+            "Hello, can we pay by card at the pharmacy?",
+        ],
+        &[
+            "How much does a boiler service cost?",
+            "How much is a boiler service?",
+            "What's the price of a boiler service?",
+            "What does a boiler service cost?",
+            "How much for a boiler service?",
+        ],
+        &[
+            "Who should I contact about a noisy neighbour?",
+            "Who do I contact about a noisy neighbor?",
+        ],
+        &[
+            "What time does the post office close today?",
+            "so when does the post office close today",
+            "At what time does the post office close today?",
+        ],
+        &[
+            "I can't log in to my online banking, what should I do?",
+            "i cannot log in to my online banking what should i do",
+        ],
+        &[
+            "Do you have any rooms with a sea view?",
+            "Have you got any rooms with a sea view?",
+        ],
+        &[
             "In Python, how do I sort a list?",
             "How do I sort a list in Python?",
         ],
@@ -225,6 +270,24 @@ fn traps_are_stopped() {
         assert_eq!(compare(a, b), Verdict::Differs(*reason), "{a} | {b}");
         assert_eq!(compare(b, a), Verdict::Differs(*reason), "{b} | {a}");
     }
+}
+
+/// `guard/traps.txt`: two prompts a line that look alike and aren't.
+#[test]
+fn no_trap_of_our_list_is_a_match() {
+    let mut count = 0;
+    for line in include_str!("guard/traps.txt").lines() {
+        let (a, b) = line.split_once(" | ").unwrap();
+        for (a, b) in [(a, b), (b, a)] {
+            assert_ne!(compare(a, b), Verdict::Match, "{a} | {b}");
+            let (a, b) = (a.to_lowercase(), b.to_lowercase());
+            assert_ne!(compare(&a, &b), Verdict::Match, "{a} | {b}");
+            let greeted = format!("Hi, {b} please");
+            assert_ne!(compare(&a, &greeted), Verdict::Match, "{a} | {greeted}");
+        }
+        count += 1;
+    }
+    assert!(count > 150);
 }
 
 #[test]

@@ -23,12 +23,15 @@
 
 use std::collections::HashMap;
 
-use crate::cache::guard::lemma::Lemma;
+use crate::cache::guard::pairs::Pairs;
 use crate::cache::guard::reading::{Intent, Reading, Sort, Word};
 
+mod frame;
 mod lemma;
+mod pairs;
 mod reading;
 mod scan;
+mod spelling;
 mod tables;
 
 /// Longer prompts match only if they are the same text.
@@ -168,7 +171,7 @@ fn against(a: &Reading, b: &Reading) -> Option<Reason> {
     if persons_differ(a, b, &pairs) {
         return Some(Reason::Person);
     }
-    if links_exclude(&a.links, &b.links) {
+    if links_exclude(&a.links, &b.links) || a.stranded() != b.stranded() {
         return Some(Reason::Opposite);
     }
     wording(a, b, &pairs)
@@ -189,6 +192,9 @@ fn wording(a: &Reading, b: &Reading, pairs: &Pairs) -> Option<Reason> {
     if more == 0 && shared == 0 {
         return (a.silent != b.silent).then_some(Reason::Wording);
     }
+    if more == 0 && is_other_thing(a, b, pairs) {
+        return Some(Reason::Swapped);
+    }
     if more == 0 {
         return order(a, b, pairs);
     }
@@ -204,6 +210,20 @@ fn wording(a: &Reading, b: &Reading, pairs: &Pairs) -> Option<Reason> {
     Some(Reason::Reworded)
 }
 
+/// "What is processing?" and "what is a process?": where little more is said, an "-ing" names another thing.
+fn is_other_thing(a: &Reading, b: &Reading, pairs: &Pairs) -> bool {
+    let asks_what =
+        |reading: &Reading| reading.intents.iter().all(|intent| *intent == Intent::What);
+    let names_deed = |word: &Word| word.text.ends_with("ing");
+    pairs.paired.len() < 3
+        && asks_what(a)
+        && asks_what(b)
+        && pairs
+            .paired
+            .iter()
+            .any(|(of_a, of_b)| names_deed(&a.words[*of_a]) != names_deed(&b.words[*of_b]))
+}
+
 /// The same words: do they stand in the same order, or did only whole parts change places?
 fn order(a: &Reading, b: &Reading, pairs: &Pairs) -> Option<Reason> {
     if !pairs.is_reordered() {
@@ -211,7 +231,10 @@ fn order(a: &Reading, b: &Reading, pairs: &Pairs) -> Option<Reason> {
     }
     let is_plain = |reading: &Reading| reading.words.iter().any(|word| word.sort == Sort::Plain);
     let is_said = |word: &Word| matches!(word.sort, Sort::Plain | Sort::Name);
+    let asks_how = |reading: &Reading| reading.intents.first() == Some(&Intent::HowTo);
+    let is_owned = |one: &Reading, other: &Reading| one.has_owner && other.links.contains(&"of");
     let is_short = pairs.paired.len() == 2
+        && (asks_how(a) && asks_how(b) || is_owned(a, b) || is_owned(b, a))
         && is_plain(a)
         && is_plain(b)
         && a.words.iter().chain(&b.words).all(is_said);
@@ -221,7 +244,7 @@ fn order(a: &Reading, b: &Reading, pairs: &Pairs) -> Option<Reason> {
             .any(|link| !link.is_empty() && *link != "of" && *link != "for")
     };
     if is_short && !joins(&a.links) && !joins(&b.links) {
-        // "brew coffee" and "coffee is brewed": two words have one sensible order.
+        // "brew coffee" and "coffee is brewed", "France's capital" and "the capital of France": there is one sensible order.
         return None;
     }
     let of_b: Vec<(usize, usize)> = pairs
@@ -259,7 +282,7 @@ fn parts(reading: &Reading, mut words: Vec<(usize, usize)>) -> Vec<(&'static str
     parts
 }
 
-/// Whether somebody else is meant. "My password" and "a password" are one where it is asked how.
+/// Whether somebody else is meant. "My password" and "a password" are one where it is asked how, or whether it can be.
 fn persons_differ(a: &Reading, b: &Reading, pairs: &Pairs) -> bool {
     let persons = |words: &'_ [Word], left: &[usize]| -> Vec<String> {
         left.iter()
@@ -277,7 +300,7 @@ fn persons_differ(a: &Reading, b: &Reading, pairs: &Pairs) -> bool {
         reading
             .intents
             .iter()
-            .all(|intent| *intent == Intent::HowTo)
+            .all(|intent| matches!(intent, Intent::HowTo | Intent::CanIt | Intent::Price))
     };
     let may_be_anybody = is_speaker(&left_a) && is_speaker(&left_b) && asks_how(a) && asks_how(b);
     !(left_a.is_empty() && left_b.is_empty() || may_be_anybody)
@@ -296,7 +319,7 @@ fn intents_differ(a: &[Intent], b: &[Intent]) -> bool {
     }
 }
 
-/// Whether one has a link that the other has not, and it is a telling one or the other has its opposite.
+/// Whether one has a link that the other has not, and it is a telling one or the other has one that isn't like it.
 fn links_exclude(a: &[&'static str], b: &[&'static str]) -> bool {
     let mut counts: HashMap<&str, i32> = HashMap::new();
     a.iter()
@@ -312,74 +335,9 @@ fn links_exclude(a: &[&'static str], b: &[&'static str]) -> bool {
     let more = |wanted: fn(i32) -> bool| {
         counts
             .iter()
-            .filter(move |(_, count)| wanted(**count))
+            .filter(move |(link, count)| wanted(**count) && !link.is_empty())
             .map(|(link, _)| *link)
     };
     more(|count| count > 0)
-        .any(|one| more(|count| count < 0).any(|other| tables::exclude_each_other(one, other)))
-}
-
-/// Which word of the one stands for which of the other, and what is left over.
-struct Pairs {
-    /// Places in both, by place in the first.
-    paired: Vec<(usize, usize)>,
-    left_a: Vec<usize>,
-    left_b: Vec<usize>,
-}
-
-/// With more words left over on a side, forms and synonyms aren't looked for: the texts have too little in common.
-const MAX_LEFT: usize = 16;
-
-impl Pairs {
-    fn of(a: &[Word], b: &[Word]) -> Self {
-        let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (at, word) in b.iter().enumerate().rev() {
-            places.entry(&word.text).or_default().push(at);
-        }
-        let mut pairs = Pairs {
-            paired: Vec::new(),
-            left_a: Vec::new(),
-            left_b: Vec::new(),
-        };
-        for (at, word) in a.iter().enumerate() {
-            match places.get_mut(word.text.as_str()).and_then(Vec::pop) {
-                Some(other) => pairs.paired.push((at, other)),
-                None => pairs.left_a.push(at),
-            }
-        }
-        pairs.left_b = places.into_values().flatten().collect();
-        pairs.left_b.sort_unstable();
-        if pairs.left_a.len().max(pairs.left_b.len()) <= MAX_LEFT {
-            pairs.pair_related(a, b);
-        }
-        pairs.paired.sort_unstable();
-        pairs
-    }
-
-    fn pair_related(&mut self, a: &[Word], b: &[Word]) {
-        let plain = |words: &'_ [Word], left: &[usize]| -> Vec<usize> {
-            left.iter()
-                .copied()
-                .filter(|at| matches!(words[*at].sort, Sort::Plain | Sort::Unit))
-                .collect()
-        };
-        let of_a = plain(a, &self.left_a);
-        let mut of_b: Vec<(usize, Lemma<'_>)> = plain(b, &self.left_b)
-            .into_iter()
-            .map(|at| (at, Lemma::of(&b[at].text)))
-            .collect();
-        for at in of_a {
-            let lemma = Lemma::of(&a[at].text);
-            if let Some(found) = of_b.iter().position(|(_, other)| lemma.is_related(other)) {
-                let (other, _) = of_b.remove(found);
-                self.paired.push((at, other));
-                self.left_a.retain(|left| *left != at);
-                self.left_b.retain(|left| *left != other);
-            }
-        }
-    }
-
-    fn is_reordered(&self) -> bool {
-        !self.paired.is_sorted_by_key(|(_, at)| *at)
-    }
+        .any(|one| more(|count| count < 0).any(|other| !tables::are_alike(one, other)))
 }

@@ -19,19 +19,22 @@ pub(super) struct Lemma<'a> {
 
 impl<'a> Lemma<'a> {
     pub(super) fn of(word: &'a str) -> Self {
-        static ALL: LazyLock<Vec<Vec<Base<'static>>>> = LazyLock::new(|| {
-            let groups = SYNONYMS.split_whitespace();
-            groups
-                .map(|group| group.split('/').map(Base::of).collect())
-                .collect()
+        // By first letter: forms of a word have the same.
+        static ALL: LazyLock<HashMap<u8, Vec<(usize, Base<'static>)>>> = LazyLock::new(|| {
+            let groups = SYNONYMS.split_whitespace().enumerate();
+            let words = groups.flat_map(|(at, group)| group.split('/').map(move |word| (at, word)));
+            let mut all: HashMap<u8, Vec<(usize, Base<'static>)>> = HashMap::new();
+            for (at, word) in words {
+                let base = Base::of(word);
+                all.entry(base.first()).or_default().push((at, base));
+            }
+            all
         });
         let base = Base::of(word);
-        let is_in = |group: &Vec<Base<'_>>| group.iter().any(|listed| listed.is_same_as(&base));
-        let groups = ALL
-            .iter()
-            .enumerate()
-            .filter(|(_, group)| is_in(group))
-            .map(|(at, _)| at)
+        let listed = ALL.get(&base.first()).into_iter().flatten();
+        let groups = listed
+            .filter(|(_, listed)| listed.is_same_as(&base))
+            .map(|(at, _)| *at)
             .collect();
         Self { base, groups }
     }
@@ -109,6 +112,10 @@ impl<'a> Base<'a> {
         }
     }
 
+    fn first(&self) -> u8 {
+        self.stem.bytes().next().unwrap_or_default()
+    }
+
     fn is_same_as(&self, other: &Base<'_>) -> bool {
         if self.tail != other.tail {
             let (with, without) = if self.tail.is_empty() {
@@ -142,17 +149,39 @@ fn has_vowel(stem: &str) -> bool {
 /// Words that mean the same wherever they stand. A word may be in several groups.
 const SYNONYMS: &str = "\
     make/brew/prepare make/create/build begin/start/commence buy/purchase fix/repair/resolve/solve
-    obtain/acquire big/large/huge small/little/tiny quick/fast/rapid/quickly/rapidly improve/enhance
-    help/assist delete/remove/erase learn/study movie/film car/automobile picture/photo/image kid/child
-    reduce/decrease/lower/lessen increase/raise choose/pick/select important/significant way/method/technique
-    happen/occur need/require use/utilize reply/respond/answer good/great easy/simple/easily
-    difficult/hard/tough think/believe see/view find/locate change/modify/alter doctor/physician
-    lawyer/attorney country/nation mum/mother/mom dad/father maximum/max minimum/min info/information
-    app/application tv/television math/maths/mathematics earn/make say/tell vs/versus definition/meaning/mean
-    instructions/directions error/errors cook/prepare smart/clever/intelligent jan/january feb/february
-    mar/march apr/april jun/june jul/july aug/august sep/sept/september oct/october nov/november dec/december
-    km/kilometer/kilometre kg/kilogram cm/centimeter/centimetre color/colour favorite/favourite
-    organize/organise center/centre python3/python";
+    get/obtain/receive obtain/acquire big/large/huge small/little/tiny enormous/gigantic/huge improve/enhance
+    quick/fast/rapid/quickly/rapidly quickest/fastest easiest/simplest biggest/largest shortest/briefest
+    help/assist delete/remove/erase learn/study movie/film car/automobile picture/photo/image/photograph
+    kid/child infant/baby reduce/decrease/lower/lessen increase/raise choose/pick/select
+    important/significant essential/vital/crucial way/method/technique happen/occur need/require use/utilize
+    reply/respond/answer good/great easy/simple/easily difficult/hard/tough think/believe see/view
+    find/locate change/modify/alter doctor/physician lawyer/attorney country/nation mum/mother/mom/mommy/mummy
+    dad/father/daddy maximum/max minimum/min info/information tv/television/telly math/maths/mathematics
+    earn/make say/tell speak/talk vs/versus definition/meaning/mean instructions/directions error/errors
+    cook/prepare smart/clever/intelligent construct/build mute/silence finish/complete previous/earlier/prior
+    quote/quotation luggage/baggage parcel/package couch/sofa vacation/holiday apartment/flat elevator/lift
+    petrol/gasoline autumn/fall rubbish/garbage/trash telephone/phone cellphone/mobile bike/bicycle
+    motorbike/motorcycle plane/airplane/aeroplane fridge/refrigerator exam/examination lab/laboratory gym/gymnasium
+    ad/advert/advertisement advantage/benefit/pro disadvantage/drawback/downside/con wealthy/rich sick/ill
+    employ/hire cheap/inexpensive expensive/costly/pricey strange/weird glad/happy
+    scared/afraid/frightened annual/yearly each/every currently/now/presently maybe/perhaps
+    often/frequently usually/normally/typically/generally completely/totally/fully/entirely
+    properly/correctly immediately/instantly approximately/roughly website/webpage type/kind
+    allow/permit let/allow demonstrate/show terminate/end entire/whole quit/stop shut/close
+    jan/january feb/february mar/march apr/april jun/june jul/july aug/august sep/sept/september oct/october
+    nov/november dec/december tue/tues/tuesday thu/thurs/thursday
+    km/kilometer/kilometre kg/kilogram/kilo cm/centimeter/centimetre mm/millimeter/millimetre
+    g/gram/gramme ml/milliliter/millilitre l/liter/litre gb/gigabyte mb/megabyte hour/hr minute/min
+    %/percent color/colour favorite/favourite organize/organise organization/organisation center/centre
+    theater/theatre meter/metre license/licence program/programme gray/grey behavior/behaviour labor/labour
+    neighbor/neighbour flavor/flavour honor/honour traveler/traveller jewelry/jewellery aluminum/aluminium
+    install/instal enroll/enrol fulfill/fulfil catalog/catalogue dialog/dialogue analyze/analyse
+    recognize/recognise customize/customise realize/realise apologize/apologise authorize/authorise
+    summarize/summarise minimize/minimise maximize/maximise optimize/optimise prioritize/prioritise
+    pajamas/pyjamas plow/plough skeptical/sceptical defense/defence offense/offence mold/mould ok/okay
+    python3/python adress/address recieve/receive definately/definitely seperate/separate occured/occurred
+    accomodation/accommodation goverment/government begining/beginning beleive/believe calender/calendar
+    neccessary/necessary tommorow/tomorrow tomorow/tomorrow";
 
 /// Forms that no ending explains.
 const IRREGULAR: &str = "\

@@ -2,30 +2,10 @@
 //!
 //! Never here: a comparison (`guard`).
 
+pub(super) use crate::cache::guard::frame::Intent;
+use crate::cache::guard::frame::{self, Opening};
 use crate::cache::guard::scan::{Kind, Token, tokens};
 use crate::cache::guard::tables::{self, Small};
-
-/// What a sentence asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Intent {
-    /// A wish, a statement, a heading: the sentence doesn't say.
-    Open,
-    HowTo,
-    HowMuch,
-    What,
-    Why,
-    Who,
-    When,
-    Where,
-    /// Yes or no, to whether something is so.
-    IsIt,
-    /// Yes or no, to whether something is possible or allowed.
-    CanIt,
-    /// Yes or no, to whether something is right to do.
-    ShouldIt,
-    /// Yes or no, to whether something is going to be.
-    WillIt,
-}
 
 /// What kind of thing a word is, as far as one of them can't stand for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +41,8 @@ pub(super) struct Reading {
     pub(super) intents: Vec<Intent>,
     /// Words that say nothing by themselves, as they came.
     pub(super) silent: Vec<String>,
+    /// Whether it says whose something is: "France's capital".
+    pub(super) has_owner: bool,
     /// Whether its small words are English as far as can be seen.
     pub(super) is_english: bool,
 }
@@ -80,6 +62,16 @@ impl Reading {
         }
         reader.reading.is_english = reader.english > 0 && reader.foreign <= reader.english / 2;
         reader.reading
+    }
+}
+
+impl Reading {
+    /// The link that nothing follows: "what are they for".
+    pub(super) fn stranded(&self) -> Option<&'static str> {
+        let link = *self.links.last()?;
+        let last = self.words.last().map_or(0, |word| word.part);
+        let is_empty = self.words.is_empty() || last + 1 < self.links.len();
+        (is_empty && !link.is_empty()).then_some(link)
     }
 }
 
@@ -105,15 +97,23 @@ struct Reader {
 }
 
 impl Reader {
-    fn sentence(&mut self, tokens: &[Token]) {
+    fn sentence(&mut self, whole: &[Token]) {
+        let tokens = frame::without_courtesy(whole);
+        self.english += usize::from(tokens.len() < whole.len());
         if tokens.is_empty() {
-            return;
+            let said = whole.iter().map(|token| token.text.clone());
+            return self.reading.silent.extend(said);
         }
         self.begin_part("");
         self.has_speaker = false;
-        let (intent, from) = self.opening(tokens);
-        let mut intent = intent;
-        let mut at = from;
+        let front = frame::front(tokens);
+        let opening = Opening::of(&tokens[front..]);
+        self.english += usize::from(opening.is_english);
+        let mut intent = opening.intent;
+        for at in 0..front {
+            self.token(tokens, at, at == 0, intent);
+        }
+        let mut at = front + opening.used;
         while at < tokens.len() {
             let found = way(&tokens[at..], intent);
             if found > 0 && matches!(intent, Intent::Open | Intent::What | Intent::HowTo) {
@@ -122,16 +122,18 @@ impl Reader {
                 at += found;
                 continue;
             }
-            if intent == Intent::Open && at > from && is_first_question_word(&tokens[at]) {
-                let (asked, used) = asks(&tokens[at..]);
+            if intent == Intent::Open
+                && at > front + opening.used
+                && is_first_question_word(&tokens[at])
+            {
+                let (asked, used) = frame::asks(&tokens[at..]);
                 intent = asked;
                 self.english += 1;
                 self.begin_part("");
                 at += used;
                 continue;
             }
-            let before = at.checked_sub(1).and_then(|before| tokens.get(before));
-            self.token(&tokens[at], before, at == 0, intent);
+            self.token(tokens, at, at == front, intent);
             at += 1;
         }
         if intent != Intent::Open {
@@ -139,50 +141,17 @@ impl Reader {
         }
     }
 
-    /// What the first words ask for, and how many of them only do that.
-    fn opening(&mut self, tokens: &[Token]) -> (Intent, usize) {
-        let word = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
-        let mut at = 0;
-        // "please", "can you please", "I want to know"
-        if matches!(word(at), "please" | "kindly" | "hi" | "hello" | "hey") {
-            at += 1;
-        }
-        if matches!(word(at), "can" | "could" | "would" | "will") && word(at + 1) == "you" {
-            let after = at + 2 + usize::from(word(at + 2) == "please");
-            if tables::is_frame_verb(word(after))
-                || matches!(word(after), "help" | "give" | "write" | "list")
-            {
-                at = after;
-            }
-        }
-        if word(at) == "i" && matches!(word(at + 1), "want" | "need" | "would" | "d") {
-            let to = if word(at + 2) == "like" {
-                at + 3
-            } else {
-                at + 2
-            };
-            if word(to) == "to" && matches!(word(to + 1), "know" | "learn") {
-                at = to + 1;
-            }
-        }
-        if tables::is_frame_verb(word(at)) {
-            at += 1;
-            if matches!(word(at), "me" | "us") {
-                at += 1;
-            }
-            self.english += 1;
-        }
-        self.english += usize::from(at > 0);
-        let (intent, used) = asks(tokens.get(at..).unwrap_or_default());
-        self.english += usize::from(used > 0);
-        (intent, at + used)
-    }
-
-    fn token(&mut self, token: &Token, before: Option<&Token>, is_first: bool, intent: Intent) {
+    fn token(&mut self, tokens: &[Token], at: usize, is_first: bool, intent: Intent) {
+        let token = &tokens[at];
+        self.reading.has_owner |= token.owns;
         match token.kind {
             Kind::Word { is_capital } => {
-                let is_name = is_capital && !is_first && !self.ignores_case;
-                self.word(&token.text, before, is_name, intent);
+                let near = Near {
+                    before: at.checked_sub(1).map_or("", |before| &tokens[before].text),
+                    after: tokens.get(at + 1).map_or("", |after| &after.text),
+                    is_name: is_capital && !is_first && !self.ignores_case,
+                };
+                self.word(&token.text, near, intent);
             }
             Kind::Number => self.push(&token.text, Sort::Number),
             Kind::Code => self.push(&token.text, Sort::Code),
@@ -192,16 +161,22 @@ impl Reader {
         }
     }
 
-    fn word(&mut self, word: &str, before: Option<&Token>, is_name: bool, intent: Intent) {
+    fn word(&mut self, word: &str, near: Near<'_>, intent: Intent) {
         if let Some(person) = person(word) {
             self.english += 1;
-            let before = before.map_or("", |before| before.text.as_str());
-            return self.person(word, person, before, intent);
+            return self.person(word, person, near.before, intent);
         }
-        // What ought to be done isn't what can be done; of "how should I" and "how do I" it is the same.
-        if matches!(word, "should" | "must") && intent != Intent::HowTo {
+        if let Some(modal) = telling_modal(word, near, intent) {
             self.english += 1;
-            return self.push("should", Sort::Plain);
+            return self.push(modal, Sort::Plain);
+        }
+        if is_verb_here(word, near, intent) {
+            self.english += 1;
+            return self.push(word, Sort::Plain);
+        }
+        if is_empty_here(word, near, intent) {
+            self.english += 1;
+            return;
         }
         match tables::small(word) {
             Some(Small::Negation) => {
@@ -209,12 +184,17 @@ impl Reader {
             }
             Some(Small::Number(number)) => self.push(number, Sort::Number),
             Some(Small::Link(link)) => self.begin_part(link),
-            Some(Small::Silent) if !(is_name && word.len() < 4) => {
+            Some(Small::Silent) if !(near.is_name && word.len() < 4) => {
                 self.reading.silent.push(word.to_owned())
             }
             Some(Small::Silent) | None => {
                 self.foreign += usize::from(tables::is_foreign(word) || !word.is_ascii());
-                return self.push(word, if is_name { Sort::Name } else { Sort::Plain });
+                let sort = if near.is_name {
+                    Sort::Name
+                } else {
+                    Sort::Plain
+                };
+                return self.push(word, sort);
             }
         }
         self.english += 1;
@@ -222,14 +202,19 @@ impl Reader {
 
     /// In "how do I", "how can we", "how to reset your password" the speaker is anybody.
     fn person(&mut self, word: &str, person: &'static str, before: &str, intent: Intent) {
-        let is_anybody = matches!(intent, Intent::HowTo | Intent::Where);
-        let is_subject =
-            matches!(word, "i" | "you" | "we") && (is_auxiliary(before) || before == "how");
+        let is_anybody = match intent {
+            Intent::HowTo | Intent::Where => matches!(word, "i" | "you" | "we"),
+            // "Can I" asks what anybody can; "can you" what those can who are asked.
+            Intent::CanIt => matches!(word, "i" | "we"),
+            _ => false,
+        };
+        let is_subject = is_auxiliary(before) || before == "how";
         if is_anybody && is_subject {
             self.has_speaker |= person == "i";
             return;
         }
-        let is_speaker = person == "you" && is_anybody && !self.has_speaker;
+        // "How do I reset your password" says mine; "where is your office" doesn't.
+        let is_speaker = person == "you" && intent == Intent::HowTo && !self.has_speaker;
         self.push(if is_speaker { "i" } else { person }, Sort::Person);
     }
 
@@ -251,37 +236,6 @@ impl Reader {
     }
 }
 
-/// What the first words ask for, and how many of them say no more than that.
-fn asks(tokens: &[Token]) -> (Intent, usize) {
-    let word = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
-    match word(0) {
-        "how" => match word(1) {
-            "much" | "many" | "long" | "far" | "old" | "often" | "big" | "tall" | "high"
-            | "fast" | "deep" | "large" | "good" | "bad" => (Intent::HowMuch, 1),
-            "come" => (Intent::Why, 2),
-            "to" => (Intent::HowTo, 2),
-            _ => (Intent::HowTo, 1),
-        },
-        "what" | "which" | "whats" => match (word(1), word(2), word(3), word(4)) {
-            ("can" | "should" | "do" | "must", "i" | "you" | "we" | "one", "do", "to") => {
-                (Intent::HowTo, 5)
-            }
-            ("is" | "are" | "was", "the", "reason" | "reasons", _) => (Intent::Why, 4),
-            _ => (Intent::What, 1),
-        },
-        "why" => (Intent::Why, 1),
-        "who" | "whose" | "whom" => (Intent::Who, 1),
-        "when" => (Intent::When, 1),
-        "where" => (Intent::Where, 1),
-        "is" | "are" | "am" | "do" | "does" | "has" | "have" | "was" | "were" | "did" | "had"
-        | "ai" => (Intent::IsIt, 0),
-        "can" | "could" | "may" | "might" => (Intent::CanIt, 0),
-        "should" | "must" => (Intent::ShouldIt, 0),
-        "will" | "would" | "shall" => (Intent::WillIt, 0),
-        _ => (Intent::Open, 0),
-    }
-}
-
 /// How many tokens say "the best way to", "steps for": what asks how something is done. At the end of a heading
 /// ("coffee brewing steps") nothing needs to follow.
 fn way(tokens: &[Token], intent: Intent) -> usize {
@@ -299,6 +253,49 @@ fn way(tokens: &[Token], intent: Intent) -> usize {
         at + 1
     } else {
         0
+    }
+}
+
+/// What stands around a word.
+#[derive(Clone, Copy)]
+struct Near<'a> {
+    before: &'a str,
+    after: &'a str,
+    is_name: bool,
+}
+
+/// A modal that makes another question: what can be done isn't what is done, will be or ought to be. Of "how can I" and
+/// "how do I", of "who should I ask" and "who do I ask" it is the same.
+fn telling_modal(word: &str, near: Near<'_>, intent: Intent) -> Option<&'static str> {
+    let is_speaker = matches!(near.after, "i" | "we" | "you" | "one");
+    let asks_way =
+        matches!(intent, Intent::HowTo | Intent::Where) || intent == Intent::Who && is_speaker;
+    match word {
+        "should" | "must" if !asks_way => Some("should"),
+        "can" | "could" | "may" | "might" if !asks_way && intent != Intent::CanIt => Some("can"),
+        "will" if !asks_way && !matches!(intent, Intent::WillIt | Intent::Why | Intent::Price) => {
+            Some("will")
+        }
+        _ => None,
+    }
+}
+
+/// Whether a word that helps another verb is the verb itself: "what does it do", "what is it to be one".
+fn is_verb_here(word: &str, near: Near<'_>, intent: Intent) -> bool {
+    match word {
+        "do" | "does" => near.after.is_empty() && intent != Intent::HowTo,
+        "be" => near.before == "to" && intent == Intent::What,
+        _ => false,
+    }
+}
+
+/// Whether the word says nothing where it stands, though it would elsewhere.
+fn is_empty_here(word: &str, near: Near<'_>, intent: Intent) -> bool {
+    match word {
+        "cost" | "costs" => intent == Intent::Price,
+        "please" | "pls" => matches!(near.before, "i" | "you" | "we"),
+        "got" => matches!(near.before, "i" | "you" | "we") && intent != Intent::Open,
+        _ => false,
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) enum Kind {
 pub(super) struct Token {
     pub(super) text: String,
     pub(super) kind: Kind,
+    /// It had an "'s" that says whose something is.
+    pub(super) owns: bool,
 }
 
 /// Cuts `text` in one pass.
@@ -87,7 +89,8 @@ struct Scan {
 impl Scan {
     fn push(&mut self, text: impl Into<String>, kind: Kind) {
         let text = text.into();
-        self.out.push(Token { text, kind });
+        let owns = false;
+        self.out.push(Token { text, kind, owns });
     }
 
     /// What stands between two spaces.
@@ -154,6 +157,10 @@ impl Scan {
         let is_capital = word.chars().next().is_some_and(char::is_uppercase);
         let kind = Kind::Word { is_capital };
         let lower = word.to_lowercase().replace('’', "'");
+        if matches!(lower.as_str(), "cannot" | "cant") {
+            self.push("can", kind);
+            return self.push("not", Kind::Word { is_capital: false });
+        }
         let Some((head, tail)) = lower.split_once('\'') else {
             return self.push(lower, kind);
         };
@@ -167,7 +174,12 @@ impl Scan {
                 self.push(if verb == "won" { "will" } else { verb }, kind);
                 self.push("not", Kind::Word { is_capital: false });
             }
-            (_, "s" | "m" | "re" | "ve" | "ll" | "d" | "") => self.push(head, kind),
+            (_, "s") => {
+                let owns = !IS_SHORT.contains(&head);
+                let text = head.to_owned();
+                self.out.push(Token { text, kind, owns });
+            }
+            (_, "m" | "re" | "ve" | "ll" | "d" | "") => self.push(head, kind),
             _ => self.push(lower.replace('\'', ""), kind),
         }
     }
@@ -203,6 +215,28 @@ impl Scan {
         }
     }
 }
+
+/// After these, "'s" is short for "is", "has" or "us".
+const IS_SHORT: &[&str] = &[
+    "what",
+    "who",
+    "where",
+    "when",
+    "how",
+    "why",
+    "that",
+    "this",
+    "there",
+    "here",
+    "it",
+    "he",
+    "she",
+    "let",
+    "everyone",
+    "everything",
+    "something",
+    "nothing",
+];
 
 const OPENING: &[char] = &['(', '[', '{', '\'', '‘', '¿', '¡', '*'];
 const CLOSING: &[char] = &[

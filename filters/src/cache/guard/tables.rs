@@ -67,6 +67,10 @@ pub(super) fn is_telling(link: &str) -> bool {
             | "because"
             | "although"
             | "though"
+            | "near"
+            | "up"
+            | "down"
+            | "like"
     )
 }
 
@@ -105,9 +109,9 @@ pub(super) fn is_best(word: &str) -> bool {
     )
 }
 
-/// Whether a prompt with the one link and a prompt with the other differ.
-pub(super) fn exclude_each_other(a: &str, b: &str) -> bool {
-    static ALL: LazyLock<HashSet<(&str, &str)>> = LazyLock::new(|| pairs(OPPOSITES).collect());
+/// Whether the one link can stand for the other.
+pub(super) fn are_alike(a: &str, b: &str) -> bool {
+    static ALL: LazyLock<HashSet<(&str, &str)>> = LazyLock::new(|| pairs(ALIKE).collect());
     ALL.contains(&(a, b)) || ALL.contains(&(b, a))
 }
 
@@ -121,26 +125,24 @@ pub(super) fn pairs(table: &'static str) -> impl Iterator<Item = (&'static str, 
 /// Words that say nothing by themselves.
 const SILENT: &str = "\
     a an the is are am be been being do does doing done has have having can could would should will shall may
-    might must it its that there here please really very actually just quite exactly also too ever some any
-    such one ones s m re ve ll d so else able possible which who whom as hi hello hey thanks thank etc ok okay
-    well kindly basically exact let lets";
+    might must it its that there here really very actually just quite exactly also too ever some any
+    such one ones s m ve ll d so else able possible which who whom as etc basically exact let lets";
 
 /// Words that begin a part of a sentence. They bind what follows them.
 const LINKS: &str = "\
     of in on at for with to from into by than about between through during before after under over via using
     per against since until within and or but if because when while then toward towards onto out off up down
-    above below beyond despite although though whether like vs versus";
+    above below beyond despite although though whether like vs versus near";
 
 /// Words that turn a sentence around.
 const NEGATIONS: &str = "\
     not no never none nobody nothing neither nor cannot cant dont doesnt didnt wont isnt arent wasnt werent
     shouldnt couldnt wouldnt hasnt havent hadnt aint nowhere hardly rarely seldom except unless without";
 
-/// Words that exclude each other. Where one prompt has the one and the other has the other, they differ.
-const OPPOSITES: &str = "\
-    from/to with/without before/after since/until over/under above/below on/off in/out into/from up/down
-    for/against and/or if/unless because/despite to/by into/out onto/off in/outside before/during after/during
-    to/against with/against by/from";
+/// Links that can stand for each other. Of all others ("by" and "on", "to" and "about") it isn't known.
+const ALIKE: &str = "\
+    of/in of/for in/at in/on in/per with/through through/using if/when if/whether in/for in/into on/onto to/toward to/towards for/to by/via by/using via/through via/using
+    with/using by/with about/of about/on when/while vs/versus vs/or versus/or vs/and versus/and";
 
 /// Number words. `one` and `second` are left out: they are more often something else.
 const NUMBERS: &str = "\
@@ -156,3 +158,105 @@ const FOREIGN: &str = "\
     cual sin con le les des une est pas avec sans pour dans quel quelle quoi il che di gli non della senza per
     em um uma nao sem com qual het een niet zonder voor van hoe jest nie czy jak och inte hur att ikke hvordan
     yang tidak bagaimana nasil icin degil";
+
+/// What comes before a question that is asked in passing.
+pub(super) const ASKING: &[&str] = &[
+    "do you know",
+    "do you happen to know",
+    "would you know",
+    "any idea",
+    "any ideas",
+    "i was wondering",
+    "i am wondering",
+    "i wondering",
+    "im wondering",
+    "just wondering",
+    "wondering",
+    "i wonder",
+    "can i ask",
+    "could i ask",
+    "may i ask",
+    "let me know",
+    "please advise",
+];
+
+/// They say nothing wherever a sentence begins with them.
+pub(super) const HESITATIONS: &[&str] = &[
+    "um", "umm", "uh", "uhh", "er", "erm", "hmm", "hm", "please", "pls", "kindly",
+];
+
+pub(super) const GREETINGS: &[&str] = &[
+    "hi",
+    "hiya",
+    "hello",
+    "hey",
+    "good morning",
+    "good afternoon",
+    "good evening",
+    "dear",
+    "so",
+    "well",
+    "ok",
+    "okay",
+    "alright",
+    "anyway",
+    "sorry",
+    "apologies",
+    "excuse me",
+    "pardon me",
+    "sorry to bother you",
+    "sorry to bother",
+    "sorry to trouble you",
+    "quick one",
+    "quick question",
+    "just a quick question",
+    "just a quick one",
+    "a quick question",
+    "i have a question",
+    "i have a quick question",
+    "silly question",
+    "stupid question",
+    "dumb question",
+    "just wondering",
+    "just curious",
+    "out of curiosity",
+    "thanks",
+    "thank you",
+    "thanks in advance",
+    "thank you in advance",
+];
+
+pub(super) const THANKS: &[&str] = &[
+    "please",
+    "pls",
+    "thanks",
+    "thx",
+    "cheers",
+    "thank you",
+    "thank you very much",
+    "thanks a lot",
+    "many thanks",
+    "thanks in advance",
+    "thank you in advance",
+];
+
+/// After these, "please" is what is asked about.
+pub(super) const SAYING: &[&str] = &[
+    "say",
+    "saying",
+    "spell",
+    "write",
+    "pronounce",
+    "translate",
+    "mean",
+    "means",
+    "word",
+    "of",
+    "for",
+    "to",
+    "the",
+    "a",
+    "with",
+    "and",
+    "or",
+];
