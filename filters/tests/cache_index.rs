@@ -249,3 +249,50 @@ proptest! {
         }
     }
 }
+
+/// Vectors that lie near one of a few, in every dimension that has pieces of its own, or none.
+fn spread() -> impl Strategy<Value = Vec<Vec<f32>>> {
+    (1..300_usize).prop_flat_map(|dimensions| {
+        let vector = proptest::collection::vec(-1.0..1.0_f32, dimensions);
+        let some = proptest::collection::vec(vector, 1..4);
+        let noise = proptest::collection::vec((0..4_usize, 0.0..0.6_f32, any::<u32>()), 1..30);
+        (some, noise).prop_map(|(some, noise)| {
+            let near = noise.into_iter().map(|(of, size, seed)| {
+                let mut seed = seed;
+                let base = &some[of % some.len()];
+                let moved = base.iter().map(|value| {
+                    seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    value + size * (seed as f32 / u32::MAX as f32 - 0.5)
+                });
+                moved.collect()
+            });
+            near.chain(some.clone()).collect()
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_left_early_was_not_near(vectors in spread(), within in 0.0..1.0_f32) {
+        let vectors: Vec<Vector> = vectors.iter().filter_map(|values| Vector::new(values)).collect();
+        let mut index = Index::new(Limits { entries: 1_000, bytes: usize::MAX });
+        for (number, vector) in vectors.iter().enumerate() {
+            let mut item = item(1, number as u32, 0.0, 100);
+            item.vector = Some(vector.clone());
+            prop_assert!(index.insert(at(0), item).is_some());
+        }
+        let (partition, _) = digests(1, 0);
+        for sought in &vectors {
+            let mut expected: Vec<f32> = vectors
+                .iter()
+                .map(|vector| vector.distance(sought))
+                .filter(|distance| *distance <= within)
+                .collect();
+            expected.sort_unstable_by(f32::total_cmp);
+            expected.truncate(MAX_NEAR);
+            let found = index.nearest(at(0), &partition, sought, threshold(within));
+            let found: Vec<f32> = found.into_iter().map(|near| near.distance).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

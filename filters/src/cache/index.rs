@@ -1,9 +1,8 @@
 //! The in-process store: what was answered, found again by digest or by nearness.
 //!
-//! Search is exact: every vector of the partition is compared. A partition's vectors lie one behind the other in memory,
-//! so 1,000 of 1,536 dimensions take well under a millisecond, and nothing is missed as an approximate index misses it.
-//! A single partition of 100,000 is bound by memory bandwidth: `cargo bench -p filters --bench cache` tells how long.
-//! Who holds that many belongs on a thread that may block.
+//! Search is exact: every vector of the partition is looked at, as far as it takes to know that it isn't near (`rows`), and
+//! nothing is missed as an approximate index misses it. `cargo bench -p filters --bench cache` tells how long it takes.
+//! Who holds many belongs on a thread that may block.
 //!
 //! Bounded by entries and by bytes. What is too much drives out the oldest, expired ones first: all live equally long, so
 //! the oldest is the next to expire. The bytes are what the values say they take, their vectors, and an allowance for
@@ -14,8 +13,11 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::cache::exact::Digest;
-use crate::cache::score::{Threshold, Vector, distance};
+use crate::cache::index::rows::Rows;
+use crate::cache::score::{Threshold, Vector};
 use crate::time::Time;
+
+mod rows;
 
 /// How much an index may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,10 +186,9 @@ impl<V> Index<V> {
         let Some(rows) = self.partitions.get(partition) else {
             return best;
         };
-        for (id, distance) in rows.distances(vector.values()) {
-            let is_near = threshold.admits(distance)
-                && (best.len() < MAX_NEAR
-                    || best.last().is_some_and(|last| distance < last.distance));
+        for (id, distance) in rows.near(vector.values(), threshold) {
+            let is_near =
+                best.len() < MAX_NEAR || best.last().is_some_and(|last| distance < last.distance);
             if !is_near || self.get(now, id).is_none() {
                 continue;
             }
@@ -281,51 +282,5 @@ fn size<V>(item: &Item<V>) -> usize {
 }
 
 fn vector_bytes(dimensions: usize) -> usize {
-    dimensions * size_of::<f32>()
-}
-
-/// The vectors of a partition, one behind the other.
-#[derive(Debug)]
-struct Rows {
-    dimensions: usize,
-    ids: Vec<EntryId>,
-    values: Vec<f32>,
-}
-
-impl Rows {
-    fn new(dimensions: usize) -> Self {
-        Self {
-            dimensions,
-            ids: Vec::new(),
-            values: Vec::new(),
-        }
-    }
-
-    fn push(&mut self, id: EntryId, values: &[f32]) -> usize {
-        self.ids.push(id);
-        self.values.extend_from_slice(values);
-        self.ids.len() - 1
-    }
-
-    /// Takes a row out. The last one takes its place; says which that was.
-    fn remove(&mut self, row: usize) -> Option<EntryId> {
-        let last = self.ids.len().checked_sub(1)?;
-        let from = last * self.dimensions;
-        self.values.copy_within(from.., row * self.dimensions);
-        self.values.truncate(from);
-        self.ids.swap_remove(row);
-        self.ids.get(row).copied()
-    }
-
-    fn distances(&self, vector: &[f32]) -> impl Iterator<Item = (EntryId, f32)> {
-        // Rows of other dimensions came from another model: none is near.
-        let ids = if vector.len() == self.dimensions {
-            &self.ids[..]
-        } else {
-            &[]
-        };
-        ids.iter()
-            .zip(self.values.chunks_exact(self.dimensions))
-            .map(move |(id, row)| (*id, distance(row, vector)))
-    }
+    Rows::numbers(dimensions) * size_of::<f32>()
 }

@@ -64,6 +64,11 @@ impl Threshold {
         (0.0..=1.0).contains(&distance).then_some(Self(distance))
     }
 
+    /// The smallest product of two vectors of length 1 that is near enough.
+    pub(super) fn least_cosine(self) -> f32 {
+        1.0 - self.0
+    }
+
     /// Whether a distance is near enough. At the threshold it is.
     pub fn admits(self, distance: f32) -> bool {
         distance <= self.0
@@ -75,7 +80,8 @@ pub(super) fn distance(a: &[f32], b: &[f32]) -> f32 {
     (1.0 - dot(a, b)).clamp(0.0, 2.0)
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+/// The product of two vectors of the same dimensions.
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; LANES];
     let (blocks_a, blocks_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest: f32 = blocks_a
@@ -92,7 +98,8 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-const LANES: usize = 16;
+/// So many products are added side by side.
+pub(super) const LANES: usize = 16;
 
 #[cfg(test)]
 mod tests {
