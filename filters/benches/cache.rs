@@ -1,7 +1,7 @@
 //! What the decisions of the semantic cache cost: `cargo bench -p filters --bench cache`.
 //!
 //! A search is exact, over one partition. `TOLLGATE_BENCH_LARGE=1` adds 100,000 vectors of 1,536 dimensions, which
-//! take 614 MB. Times are printed and not asserted: they are the machine's.
+//! take 614 MB. Times are the processor's, printed and not asserted: they are the machine's.
 
 #![allow(clippy::print_stdout, reason = "it prints its result")]
 #![allow(
@@ -47,7 +47,7 @@ fn guard() {
         ),
         ("two prompts of 2 KB", long.as_str(), other.as_str()),
     ] {
-        let each = mean(2_000, || {
+        let each = mean(|| {
             black_box(compare(black_box(a), black_box(b)));
         });
         println!("guard, {name}: {each:?}");
@@ -57,14 +57,9 @@ fn guard() {
 fn bodies() {
     for bytes in [200, 4_096, 1 << 20] {
         let body = body(&"a word ".repeat(bytes / 7));
-        let each = mean(
-            u32::try_from(40_000_000 / bytes)
-                .unwrap_or(1)
-                .clamp(20, 20_000),
-            || {
-                black_box(prompt(black_box(&body)));
-            },
-        );
+        let each = mean(|| {
+            black_box(prompt(black_box(&body)));
+        });
         println!("reading a body of {} bytes: {each:?}", body.len());
     }
 }
@@ -96,13 +91,10 @@ fn search(entries: usize, dimensions: usize) {
     else {
         return println!("no vector");
     };
-    let each = mean(
-        u32::try_from(2_000_000 / entries).unwrap_or(1).min(1_000),
-        || {
-            black_box(index.nearest(now, &first.partition, black_box(&vector), threshold));
-        },
-    );
-    let found = mean(100_000, || {
+    let each = mean(|| {
+        black_box(index.nearest(now, &first.partition, black_box(&vector), threshold));
+    });
+    let found = mean(|| {
         black_box(index.find_exact(now, black_box(&first.exact)));
     });
     let taken = index.bytes() / entries - 2_000;
@@ -144,10 +136,27 @@ fn random(seed: &mut u64, dimensions: usize) -> Option<Vector> {
     Vector::new(&values)
 }
 
-fn mean(times: u32, mut work: impl FnMut()) -> Duration {
-    let began = Instant::now();
-    for _ in 0..times {
-        work();
+/// Processor time of one: as often as it takes for [`LONG`], since the kernel counts in ticks.
+fn mean(mut work: impl FnMut()) -> Duration {
+    let mut times = 1_u32;
+    loop {
+        let began = processor_time();
+        for _ in 0..times {
+            work();
+        }
+        let taken = processor_time().saturating_sub(began);
+        if taken > LONG || times > 1 << 28 {
+            return taken / times;
+        }
+        times *= 4;
     }
-    began.elapsed() / times
+}
+
+const LONG: Duration = Duration::from_millis(250);
+
+/// What this thread has had of a processor. Not the clock: that would count what others do meanwhile.
+fn processor_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split(' ').next().and_then(|text| text.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
 }

@@ -3,7 +3,11 @@
 //! First both stores alone, at 1,000 and at 100,000 entries of 1,536 numbers in one partition, and what an entry takes; then
 //! calls through a gateway beside a simulator that answers at once: without a cache, a miss, a hit in other words, a repeat.
 //! Redis is the one that `TOLLGATE_BENCH_REDIS` names (`scripts/query-engine` starts one), which is emptied; without
-//! it, only the store in the process is measured. Times are printed and not asserted: they are the machine's.
+//! it, only the store in the process is measured. `TOLLGATE_BENCH_MODEL` names a folder that `scripts/local-embeddings` made:
+//! with the feature `local-embeddings` it is said what an embedding takes.
+//!
+//! Each is printed as the median time and as processor time, a call; what Redis used is said beside it. Nothing is
+//! asserted: they are the machine's.
 
 #![allow(clippy::print_stdout, reason = "it prints its result")]
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
@@ -36,12 +40,23 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for entries in [1_000, 100_000] {
         let local = Store::Local(Arc::new(Local::new(entries)));
-        runtime.block_on(store("in process", &local, entries, resident_bytes));
+        let meters = Meters {
+            bytes: &resident_bytes,
+            beside: &|| Duration::ZERO,
+        };
+        runtime.block_on(store("in process", &local, entries, meters));
         if let Some(url) = &redis {
             let shared = runtime.block_on(connected(url));
-            let taken = || used_memory_bytes(url);
-            runtime.block_on(store("Redis", &shared, entries, taken));
+            let meters = Meters {
+                bytes: &|| used_memory_bytes(url),
+                beside: &|| redis_processor_time(url),
+            };
+            runtime.block_on(store("Redis", &shared, entries, meters));
         }
+    }
+    #[cfg(feature = "local-embeddings")]
+    if let Some(folder) = std::env::var_os("TOLLGATE_BENCH_MODEL") {
+        runtime.block_on(model(folder.into()));
     }
     runtime.block_on(calls("no cache", "", ""));
     runtime.block_on(calls("in process", POLICY, ""));
@@ -62,36 +77,48 @@ async fn connected(url: &str) -> Store {
     Store::Shared(shared, Arc::new(Space::new("bench", "bench")))
 }
 
-async fn store(name: &str, store: &Store, entries: usize, taken: impl Fn() -> u64) {
-    let before = taken();
+/// What a store takes: its memory, and the processor time of what isn't this process.
+#[derive(Clone, Copy)]
+struct Meters<'a> {
+    bytes: &'a dyn Fn() -> u64,
+    beside: &'a dyn Fn() -> Duration,
+}
+
+async fn store(name: &str, store: &Store, entries: usize, meters: Meters<'_>) {
+    let before = (meters.bytes)();
     let mut seed = 1;
     let began = Instant::now();
     for number in 0..entries {
         keep(store, number, random(&mut seed)).await;
     }
     let filling = began.elapsed() / u32::try_from(entries).unwrap();
-    let each = taken().saturating_sub(before) / entries as u64;
+    let each = (meters.bytes)().saturating_sub(before) / entries as u64;
+    let name = format!("{name}, {entries} entries");
+    println!("{name}: kept in {filling:?}; {each} bytes an entry with an answer of {BODY_BYTES}");
+    let processor = || processor_time(std::process::id()) + (meters.beside)();
+    let say = |what: &str, cost: Cost| println!("{name}: {what}: {cost}");
     let known = random(&mut 1);
     let found = prompt(0);
-    let exact = timed(async |_| assert!(store.find_exact(&found).await.unwrap().is_some())).await;
     let absent = prompt(entries);
-    let no_exact =
-        timed(async |_| assert!(store.find_exact(&absent).await.unwrap().is_none())).await;
-    let near = timed(async |_| {
+    let cost = timed(&processor, async |_| {
+        assert!(store.find_exact(&found).await.unwrap().is_some());
+    });
+    say("a repeat that is there", cost.await);
+    let cost = timed(&processor, async |_| {
+        assert!(store.find_exact(&absent).await.unwrap().is_none());
+    });
+    say("a repeat that isn't", cost.await);
+    let cost = timed(&processor, async |_| {
         let sought = sought(&found, known.clone());
         assert!(store.find_near(sought).await.unwrap().is_some());
-    })
-    .await;
+    });
+    say("a near one that is there", cost.await);
     let mut other = 77;
-    let no_near = timed(async |_| {
+    let cost = timed(&processor, async |_| {
         let sought = sought(&absent, random(&mut other));
         assert!(store.find_near(sought).await.unwrap().is_none());
-    })
-    .await;
-    println!(
-        "{name}, {entries} entries: repeat found {exact:?}, not {no_exact:?}; near found {near:?}, not {no_near:?}; kept {filling:?}; \
-         {each} bytes an entry with an answer of {BODY_BYTES}"
-    );
+    });
+    say("a near one that isn't", cost.await);
 }
 
 async fn keep(store: &Store, number: usize, vector: Vector) {
@@ -165,8 +192,9 @@ async fn calls(name: &str, policy: &str, section: &str) {
             .to_owned()
     };
     let mut seen = String::new();
-    let mut kinds: Vec<(&str, Duration)> = Vec::new();
-    let new = timed(async |at| seen = call(&body(at))).await;
+    let mut kinds: Vec<(&str, Cost)> = Vec::new();
+    let processor = || processor_time(gateway.pid());
+    let new = timed(&processor, async |at| seen = call(&body(at))).await;
     kinds.push(("a new question", new));
     if !policy.is_empty() {
         let other = |at: usize| {
@@ -174,28 +202,89 @@ async fn calls(name: &str, policy: &str, section: &str) {
                 .replace("Where do", "Tell me where")
                 .replace(" sleep?", " sleep")
         };
-        let near = timed(async |at| seen = call(&other(at))).await;
+        let near = timed(&processor, async |at| seen = call(&other(at))).await;
         assert_eq!(seen, "hit");
         kinds.push(("one in other words", near));
-        let repeat = timed(async |at| seen = call(&body(at))).await;
+        let repeat = timed(&processor, async |at| seen = call(&body(at))).await;
         assert_eq!(seen, "hit");
         kinds.push(("a repeat", repeat));
     }
     for (kind, each) in kinds {
-        println!("through the gateway, {name}: {kind} {each:?}");
+        println!("through the gateway, {name}: {kind}: {each}");
     }
 }
 
-/// The median time of one of [`TIMES`].
-async fn timed(mut work: impl AsyncFnMut(usize)) -> Duration {
+/// What the model in this process takes, and an embedding of a short, a middling and a long text.
+#[cfg(feature = "local-embeddings")]
+async fn model(path: std::path::PathBuf) {
+    use gateway::config::plan::cache::LocalModel;
+    use gateway::embed::local;
+    use sha2::{Digest as _, Sha256};
+
+    let before = resident_bytes();
+    let weights = std::fs::read(path.join("model.safetensors")).unwrap();
+    let sha256 = Sha256::digest(&weights).into();
+    drop(weights);
+    let model = local::Local::load(&LocalModel { path, sha256 }).unwrap();
+    let taken = resident_bytes().saturating_sub(before) >> 20;
+    println!("the model in the process: {taken} MiB");
+    let processor = || processor_time(std::process::id());
+    for words in [6, 24, 200] {
+        let text = "how do whales sleep at night ".repeat(words / 6);
+        let cost = timed(&processor, async |_| {
+            assert!(model.embed(&text).await.is_ok());
+        });
+        println!("an embedding of {words} words: {}", cost.await);
+    }
+}
+
+/// What one of [`TIMES`] takes.
+struct Cost {
+    median: Duration,
+    processor: Duration,
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Cost { median, processor } = self;
+        write!(formatter, "{median:?}, of a processor {processor:?}")
+    }
+}
+
+async fn timed(processor: &impl Fn() -> Duration, mut work: impl AsyncFnMut(usize)) -> Cost {
     let mut times = Vec::with_capacity(TIMES);
+    let before = processor();
     for at in 0..TIMES {
         let began = Instant::now();
         work(at).await;
         times.push(began.elapsed());
     }
+    let processor = processor().saturating_sub(before) / u32::try_from(TIMES).unwrap();
     times.sort_unstable();
-    times[TIMES / 2]
+    Cost {
+        median: times[TIMES / 2],
+        processor,
+    }
+}
+
+/// What all threads of a process have had of a processor. The kernel counts in ticks of some milliseconds.
+fn processor_time(pid: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let times = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(times.sum())
+}
+
+fn redis_processor_time(url: &str) -> Duration {
+    let info = cli(url, &["info", "cpu"]);
+    let seconds = info.lines().filter_map(|line| {
+        let own = ["used_cpu_sys:", "used_cpu_user:"];
+        let value = own.iter().find_map(|name| line.strip_prefix(name))?;
+        value.trim().parse::<f64>().ok()
+    });
+    Duration::from_secs_f64(seconds.sum())
 }
 
 /// An xorshift: the values only have to be spread.
