@@ -172,8 +172,17 @@ mod built_in {
             let answer = http::post(&url, &[("api-key", "key-a")], &body.to_string());
             answer.header("x-tollgate-cache").unwrap().to_owned()
         };
-        assert_eq!(ask("How do I brew coffee?"), "miss");
-        assert_eq!(ask("What's the best way to make coffee?"), "hit");
+        let coffee = [
+            "How do I brew coffee?",
+            "What's the best way to make coffee?",
+            "Explain how coffee is brewed",
+            "coffee brewing steps",
+        ];
+        assert_eq!(ask(coffee[0]), "miss");
+        for run in 1..20 {
+            assert_eq!(ask(coffee[run % 4]), "hit", "run {run}");
+        }
+        assert_eq!(simulator.requests().len(), 1);
         assert_eq!(ask("How do I not brew coffee?"), "miss");
         assert_eq!(ask("如何重置我的密码？"), "miss");
         assert_eq!(ask("如何取消我的订阅？"), "miss");
