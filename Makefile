@@ -61,8 +61,8 @@ deny: ## holds dependencies to deny.toml: licences, sources, what is banned; to 
 	cargo deny --all-features check --hide-inclusion-graph bans licenses sources
 	scripts/check-advisories
 
-sbom: ## writes what is in the binary as CycloneDX, to gateway/tollgate.cdx.json; needs cargo-cyclonedx
-	cargo cyclonedx --manifest-path gateway/Cargo.toml --format json --describe binaries
+sbom: ## writes what is in the binary as CycloneDX, to target/tollgate.cdx.json; needs cargo-cyclonedx
+	scripts/sbom
 
 labs: ## runs every lab; each must print what its README says
 	cargo build --workspace --bin tollgate --bin simulator
