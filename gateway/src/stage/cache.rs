@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use filters::cache::entry::{ToolCalls, UsageChunk, events};
 use filters::cache::prompt::{self, Prompt, Scope, Skip};
-use filters::expression::{self, EvaluationError};
+use filters::expression::{self, EvaluationError, Expression};
 use filters::request::{BodyFacts, IncludeUsage};
 use filters::route::Shape;
 use http::{HeaderName, HeaderValue, Method};
@@ -184,6 +184,11 @@ fn values(
         VaryBy::Values(expressions) => {
             for expression in expressions {
                 values.push(expression.text(scope)?.into_owned());
+            }
+            // Whoever has no product shares with those of no other subscription who have none.
+            let is_by_product = |expression: &Expression| expression.names("product");
+            if scope.product.is_none() && expressions.iter().any(is_by_product) {
+                values.push(subscription(call.caller).to_owned());
             }
         }
     }

@@ -195,6 +195,31 @@ async fn without_vary_by_callers_share() {
     assert_eq!(result(&ask(&gateway, B, COFFEE[2])), "hit");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn those_of_a_product_share_and_those_of_none_dont() {
+    let more = "[products.gold]\n\
+        [subscriptions.team-c]\nkeys = [\"key-c\"]\nproduct = \"gold\"\n\
+        [subscriptions.team-d]\nkeys = [\"key-d\"]\nproduct = \"gold\"";
+    for vary_by in ["product.id", "product.id + \"/\" + request.model"] {
+        let policy = format!("vary-by = ['{vary_by}']");
+        let (_simulator, gateway, _store) = world_with(&policy, more).await;
+        let asked = [
+            (A, 0, "miss"),
+            (B, 1, "miss"),
+            (A, 2, "hit"),
+            ("key-c", 0, "miss"),
+            ("key-d", 1, "hit"),
+        ];
+        for (key, wording, expected) in asked {
+            assert_eq!(
+                result(&ask(&gateway, key, COFFEE[wording])),
+                expected,
+                "{vary_by} {key}"
+            );
+        }
+    }
+}
+
 fn streamed_text(answer: &Answer) -> (String, Vec<Value>) {
     let text = answer.text();
     assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
