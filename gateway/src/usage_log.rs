@@ -3,20 +3,29 @@
 //! A request hands its line over and goes on: queues are bounded, and what doesn't fit is dropped and counted. Neither a
 //! full disk nor a Redis that is gone holds a request up.
 //!
-//! Reading order: this file (what requests see), `files` and its `writer` (when what is written), `file` (one hour's
+//! Reading order: this file (what requests see), `files` with its `queue` and `writer` (when what is written), `file` (one hour's
 //! file), `repair` (what a crash left behind), `stream` (the same to Redis). Never decides what stands in a line.
 
 mod file;
 pub(crate) mod files;
+mod queue;
 mod repair;
 mod stream;
 mod writer;
 
+use std::cell::RefCell;
 use std::io;
+
+use filters::record::Record;
 
 use crate::config::plan;
 use files::Files;
 use stream::Stream;
+
+thread_local! {
+    /// Each line is made in the same place.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Takes lines.
 #[derive(Debug)]
@@ -36,17 +45,18 @@ impl UsageLog {
         Ok(Self { files, stream })
     }
 
-    /// Hands over a line with its line end. Never waits: a line that finds a queue full is dropped there and counted.
-    pub fn write(&self, line: Vec<u8>) {
-        match (&self.files, &self.stream) {
-            (Some(files), Some(stream)) => {
+    /// Hands over a record's line. Never waits: a line that finds a queue full is dropped there and counted.
+    pub fn write(&self, record: &Record<'_>) {
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            record.add_line(line);
+            if let Some(stream) = &self.stream {
                 stream.write(line.clone());
+            }
+            if let Some(files) = &self.files {
                 files.write(line);
             }
-            (Some(files), None) => files.write(line),
-            (None, Some(stream)) => stream.write(line),
-            (None, None) => {}
-        }
+        });
     }
 
     /// Lines that were never written, each time that one wasn't.

@@ -15,7 +15,14 @@ const USUAL_LINE_BYTES: usize = 768;
 impl Record<'_> {
     /// The record as JSON, with the line end. Linear; one allocation for most.
     pub fn line(&self) -> Vec<u8> {
-        let mut line = Line(Vec::with_capacity(USUAL_LINE_BYTES));
+        let mut line = Vec::with_capacity(USUAL_LINE_BYTES);
+        self.add_line(&mut line);
+        line
+    }
+
+    /// The same, at the end of `out`.
+    pub fn add_line(&self, out: &mut Vec<u8>) {
+        let mut line = Line(out);
         let (who, asked, served, usage) = (&self.who, &self.asked, &self.served, &self.usage);
         line.time(self.time);
         line.text("request_id", &self.request_id);
@@ -45,14 +52,14 @@ impl Record<'_> {
         line.texts("attributes", &who.attributes);
         line.text("user", &who.user);
         line.text("gateway", &self.gateway);
-        line.end()
+        line.end();
     }
 }
 
 /// Made of bytes: the machinery of `write!` would take ten times as long as all that a line holds.
-struct Line(Vec<u8>);
+struct Line<'o>(&'o mut Vec<u8>);
 
-impl Line {
+impl Line<'_> {
     /// The first field, as `UnixMillis` is displayed.
     fn time(&mut self, time: UnixMillis) {
         self.0.extend_from_slice(b"{\"time\":\"");
@@ -122,9 +129,8 @@ impl Line {
         self.0.push(b'}');
     }
 
-    fn end(mut self) -> Vec<u8> {
+    fn end(self) {
         self.0.extend_from_slice(b"}\n");
-        self.0
     }
 
     /// Text without control characters, quotes and backslashes is copied as a whole.

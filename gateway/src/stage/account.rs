@@ -98,7 +98,7 @@ fn write_down(state: &State, arrival: &Arrival, record: &Record, duration: Durat
         });
     }
     if let Some(log) = usage {
-        log.write(made.line());
+        log.write(&made);
     }
     if let (Some(heard), Some(log)) = (&record.heard, &arrival.plan.message_log)
         && let Some(messages) = state.logs.messages()
@@ -147,7 +147,7 @@ pub fn embedded(state: &State, arrival: &Arrival, head: &RequestHeader, spent: S
             caller: Some(caller),
             ..record
         };
-        log.write(line::record(arrival, &record, spent.duration).line());
+        log.write(&line::record(arrival, &record, spent.duration));
     }
 }
 

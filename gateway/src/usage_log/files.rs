@@ -13,34 +13,26 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::queue::Queue;
 use super::writer::Writer;
 use crate::clock;
 
 /// Lines that wait for the writer: ten thousand requests a second for as long as a slow disk takes to sync. About 12 MiB.
-const QUEUE_LINES: usize = 16_384;
+const QUEUE_LINES: u64 = 16_384;
 /// How long the end of the process waits for the last lines.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// Takes lines. Its thread ends with [`close`](Files::close), or with the process.
 #[derive(Debug)]
 pub struct Files {
-    queue: SyncSender<Message>,
+    queue: Arc<Queue>,
     shared: Arc<Shared>,
     ended: Mutex<Receiver<()>>,
-}
-
-/// What the thread is sent.
-#[derive(Debug)]
-pub(super) enum Message {
-    /// With its line end.
-    Line(Vec<u8>),
-    /// Wakes it up to see that it is the end.
-    Close,
 }
 
 /// What both sides see.
@@ -48,7 +40,6 @@ pub(super) enum Message {
 pub(super) struct Shared {
     pub dropped: AtomicU64,
     pub failing: AtomicBool,
-    pub closing: AtomicBool,
 }
 
 impl Files {
@@ -57,10 +48,10 @@ impl Files {
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(directory: PathBuf) -> io::Result<Self> {
-        let (queue, lines) = sync_channel(QUEUE_LINES);
+        let queue = Arc::new(Queue::new(QUEUE_LINES));
         let (end, ended) = channel();
         let shared = Arc::new(Shared::default());
-        let writer = Writer::new(directory, process_name(), lines, shared.clone());
+        let writer = Writer::new(directory, process_name(), queue.clone(), shared.clone());
         std::thread::Builder::new()
             .name("usage-log".into())
             .spawn(move || {
@@ -75,8 +66,8 @@ impl Files {
     }
 
     /// Hands over a line with its line end. Never waits: a line that finds the queue full is dropped and counted.
-    pub fn write(&self, line: Vec<u8>) {
-        if self.queue.try_send(Message::Line(line)).is_err() {
+    pub fn write(&self, line: &[u8]) {
+        if !self.queue.put(line) {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -93,13 +84,17 @@ impl Files {
 
     /// Writes what is queued and ends. Blocks for some seconds at most; what comes later is dropped.
     pub fn close(&self) {
-        self.shared.closing.store(true, Ordering::Release);
-        // A full queue has no place for it, and a thread that isn't idle needs none.
-        let _ = self.queue.try_send(Message::Close);
+        self.queue.close();
         let ended = self.ended.lock().recv_timeout(CLOSE_WAIT);
         if ended == Err(RecvTimeoutError::Timeout) {
             tracing::error!("the usage log's last lines couldn't be written in time");
         }
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 
@@ -132,12 +127,12 @@ mod tests {
         let log = start(&directory);
         let lines: Vec<String> = (0..5_000).map(|number| format!("{number}\n")).collect();
         for line in &lines {
-            log.write(line.clone().into_bytes());
+            log.write(line.as_bytes());
         }
         log.close();
         assert_eq!(log.dropped(), 0);
         assert_eq!(written(&directory), lines.concat());
-        log.write(b"late\n".to_vec());
+        log.write(b"late\n");
         log.close();
         assert_eq!(log.dropped(), 1);
     }
@@ -147,7 +142,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let logs = [start(folder.path()), start(folder.path())];
         for log in &logs {
-            log.write(b"line\n".to_vec());
+            log.write(b"line\n");
         }
         logs.iter().for_each(Files::close);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
@@ -161,7 +156,7 @@ mod tests {
         std::fs::write(&file, "no directory").unwrap();
         let log = start(&file.join("below"));
         for _ in 0..3 {
-            log.write(b"line\n".to_vec());
+            log.write(b"line\n");
         }
         log.close();
         assert_eq!(log.dropped(), 3);

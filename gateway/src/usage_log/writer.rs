@@ -9,13 +9,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use filters::limit::quota::Hour;
 
 use super::file::HourFile;
-use super::files::{Message, Shared};
+use super::files::Shared;
+use super::queue::{Lines, Queue};
 use super::repair;
 use crate::clock::{self, Moment};
 
@@ -30,11 +30,10 @@ const PENDING_MAX_BYTES: usize = 8 << 20;
 pub(super) struct Writer {
     directory: PathBuf,
     process: String,
-    queue: Receiver<Message>,
+    queue: Arc<Queue>,
     shared: Arc<Shared>,
     file: Option<HourFile>,
-    pending: Vec<u8>,
-    pending_lines: u64,
+    pending: Lines,
     /// The last sync, or the last try that failed.
     tried: Moment,
     failing: bool,
@@ -54,7 +53,7 @@ impl Writer {
     pub fn new(
         directory: PathBuf,
         process: String,
-        queue: Receiver<Message>,
+        queue: Arc<Queue>,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
@@ -63,8 +62,7 @@ impl Writer {
             queue,
             shared,
             file: None,
-            pending: Vec::new(),
-            pending_lines: 0,
+            pending: Lines::default(),
             tried: clock::now(),
             failing: false,
             dropping: false,
@@ -85,53 +83,31 @@ impl Writer {
     fn receive(&mut self) -> Next {
         if self.is_full() {
             std::thread::sleep(SYNC_EVERY);
-        } else {
-            match self.wait() {
-                Ok(Message::Line(line)) => {
-                    self.take(&line);
-                    std::thread::sleep(GATHER);
-                }
-                Ok(Message::Close) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Next::End,
-            }
+        } else if self.queue.wait(self.patience()) {
+            std::thread::sleep(GATHER);
         }
         self.drain();
-        match self.shared.closing.load(Ordering::Acquire) {
+        match self.queue.is_closing() {
             true => Next::End,
             false => Next::GoOn,
         }
     }
 
     /// An idle writer with nothing left to do isn't woken up.
-    fn wait(&self) -> Result<Message, RecvTimeoutError> {
+    fn patience(&self) -> Option<Duration> {
         let unsynced = self.file.as_ref().is_some_and(HourFile::is_unsynced);
-        match unsynced || !self.pending.is_empty() || self.dropping {
-            true => self.queue.recv_timeout(SYNC_EVERY),
-            false => self
-                .queue
-                .recv()
-                .map_err(|_| RecvTimeoutError::Disconnected),
-        }
+        let waits = unsynced || self.pending.count > 0 || self.dropping;
+        waits.then_some(SYNC_EVERY)
     }
 
     fn drain(&mut self) {
-        while !self.is_full()
-            && let Ok(message) = self.queue.try_recv()
-        {
-            match message {
-                Message::Line(line) => self.take(&line),
-                Message::Close => {}
-            }
+        if !self.is_full() {
+            self.queue.take(&mut self.pending);
         }
     }
 
-    fn take(&mut self, line: &[u8]) {
-        self.pending.extend_from_slice(line);
-        self.pending_lines += 1;
-    }
-
     fn is_full(&self) -> bool {
-        self.pending.len() >= PENDING_MAX_BYTES
+        self.pending.bytes.len() >= PENDING_MAX_BYTES
     }
 
     /// Writes what is pending, and syncs if it is time.
@@ -150,7 +126,7 @@ impl Writer {
     }
 
     fn write(&mut self, hour: Hour) -> io::Result<()> {
-        if self.pending.is_empty() {
+        if self.pending.count == 0 {
             return Ok(());
         }
         let written = self
@@ -159,7 +135,6 @@ impl Writer {
         match written {
             Ok(()) => {
                 self.pending.clear();
-                self.pending_lines = 0;
                 Ok(())
             }
             Err(error) => {
@@ -186,7 +161,7 @@ impl Writer {
             Some(file) => file,
             None => HourFile::create(&self.directory, &self.process, hour)?,
         };
-        Ok((self.file.insert(file), &self.pending))
+        Ok((self.file.insert(file), &self.pending.bytes))
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -249,17 +224,14 @@ impl Writer {
         let mut done = Ok(());
         loop {
             self.drain();
-            if self.pending.is_empty() || done.is_err() {
+            if self.pending.count == 0 || done.is_err() {
                 break;
             }
             done = self.write(hour);
         }
         let done = done.and_then(|()| self.sync());
-        let queued = self
-            .queue
-            .try_iter()
-            .filter(|message| matches!(message, Message::Line(_)));
-        let lost = self.pending_lines + queued.count() as u64;
+        self.queue.take(&mut self.pending);
+        let lost = self.pending.count;
         if let Err(error) = done {
             tracing::error!(lost, %error, "the usage log ends without its last lines");
         }
@@ -272,14 +244,23 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::path::Path;
-    use std::sync::mpsc::{SyncSender, sync_channel};
 
     use super::*;
 
-    fn writer(directory: &Path) -> (Writer, SyncSender<Message>) {
-        let (sender, queue) = sync_channel(4);
-        let writer = Writer::new(directory.to_owned(), "7".into(), queue, Arc::default());
-        (writer, sender)
+    fn writer(directory: &Path) -> (Writer, Arc<Queue>) {
+        let queue = Arc::new(Queue::new(4));
+        let writer = Writer::new(
+            directory.to_owned(),
+            "7".into(),
+            queue.clone(),
+            Arc::default(),
+        );
+        (writer, queue)
+    }
+
+    fn take(writer: &mut Writer, line: &[u8]) {
+        writer.queue.put(line);
+        writer.drain();
     }
 
     fn files(directory: &Path) -> Vec<(String, String)> {
@@ -300,7 +281,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut writer, _sender) = writer(folder.path());
         for (hour, line) in [(498_709, "a\n"), (498_709, "b\n"), (498_710, "c\n")] {
-            writer.take(line.as_bytes());
+            take(&mut writer, line.as_bytes());
             writer.commit(clock::now(), Hour::from_number(hour));
         }
         let expected = [
@@ -320,14 +301,14 @@ mod tests {
         std::fs::write(&directory, "in the way").unwrap();
         let (mut writer, _sender) = writer(&directory);
         let hour = Hour::from_number(498_709);
-        writer.take(b"a\n");
+        take(&mut writer, b"a\n");
         writer.commit(clock::now(), hour);
         assert!(writer.failing);
-        writer.take(b"b\n");
+        take(&mut writer, b"b\n");
         std::fs::remove_file(&directory).unwrap();
         writer.write(hour).unwrap();
         writer.tell(Ok(()));
-        assert!(!writer.failing && writer.pending.is_empty());
+        assert!(!writer.failing && writer.pending.count == 0);
         assert_eq!(files(&directory)[0].1, "a\nb\n");
     }
 
@@ -336,12 +317,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut writer, _sender) = writer(folder.path());
         let hour = Hour::from_number(498_709);
-        writer.take(b"a\n");
+        take(&mut writer, b"a\n");
         writer.write(hour).unwrap();
         let name = &files(folder.path())[0].0;
         std::fs::remove_file(folder.path().join(name)).unwrap();
         writer.sync().unwrap_err();
-        writer.take(b"b\n");
+        take(&mut writer, b"b\n");
         writer.write(hour).unwrap();
         assert_eq!(files(folder.path())[0].1, "b\n");
     }
@@ -350,12 +331,12 @@ mod tests {
     fn beyond_the_bound_nothing_more_is_taken_from_the_queue() {
         let folder = tempfile::tempdir().unwrap();
         let (mut writer, sender) = writer(&folder.path().join("usage"));
-        writer.take(&vec![b'x'; PENDING_MAX_BYTES]);
-        sender.try_send(Message::Line(b"a\n".to_vec())).unwrap();
+        take(&mut writer, &vec![b'x'; PENDING_MAX_BYTES]);
+        assert!(sender.put(b"a\n"));
         writer.drain();
-        assert_eq!(writer.pending.len(), PENDING_MAX_BYTES);
+        assert_eq!(writer.pending.bytes.len(), PENDING_MAX_BYTES);
         writer.write(Hour::from_number(498_709)).unwrap();
         writer.drain();
-        assert_eq!(writer.pending, b"a\n");
+        assert_eq!(writer.pending.bytes, b"a\n");
     }
 }
