@@ -272,6 +272,7 @@ fn spread() -> impl Strategy<Value = Vec<Vec<f32>>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn what_is_left_early_was_not_near(vectors in spread(), within in 0.0..1.0_f32) {
         let vectors: Vec<Vector> = vectors.iter().filter_map(|values| Vector::new(values)).collect();
