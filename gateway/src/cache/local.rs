@@ -19,8 +19,8 @@ use super::kept::{Found, Kept, Sought};
 
 /// What one policy's answers and vectors may take, whatever `max-entries` says. Bytes.
 const MAX_BYTES: usize = 1 << 30;
-/// With more entries than these, a search isn't made on a thread that serves others: 2,000 vectors of 1,536 dimensions
-/// are compared in about a millisecond.
+/// With more entries than these, a search isn't made on a thread that serves others: at a large threshold vectors are
+/// compared whole, 2,000 of 1,536 dimensions in some 0.3 ms.
 const MANY_ENTRIES: usize = 2_000;
 
 /// The store.
