@@ -33,7 +33,7 @@ use Tried::{Elsewhere, Shown, Typed};
 
 /// Page, how the block begins, and what becomes of it.
 #[rustfmt::skip]
-const BLOCKS: [(&str, &str, Tried); 30] = [
+const BLOCKS: [(&str, &str, Tried); 31] = [
     ("README.md", "make run", Elsewhere("clients.rs types README; .ci/run makes the tests")),
     ("README.md", "curl -s 'http", Elsewhere("clients.rs")),
     ("README.md", "curl -sN http", Elsewhere("clients.rs")),
@@ -59,6 +59,7 @@ const BLOCKS: [(&str, &str, Tried); 30] = [
     ("docs/operating.md", "{ printf", Typed("  groups:")),
     ("docs/operating.md", "rules:", Shown),
     ("docs/runbooks.md", "kubectl -n tollgate", Typed("\"backends\"")),
+    ("docs/semantic-cache.md", "scripts/query-engine", Elsewhere("semantic_cache_redis.rs starts the same engine; a bench takes minutes")),
     ("docs/semantic-cache.md", "cargo build", Elsewhere("make embeddings, in CI")),
     ("docs/usage.md", "{\"time\"", Shown),
     ("docs/usage.md", "redis-cli", Typed("team-a")),
