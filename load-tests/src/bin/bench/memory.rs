@@ -129,11 +129,11 @@ fn mib(process: &Process) -> f64 {
 async fn warmed(running: &Running, process: &Process, arguments: &Arguments) -> (f64, f64) {
     let chat = target(running, Workload::Chat);
     closed(&chat, 1, Duration::from_millis(50)).await;
-    // Some go on loading what they need once they serve.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    pause(process).await;
+    // Some go on loading what they need while they serve.
+    rest(process).await;
     let idle = mib(process);
     closed(&chat, arguments.connections, WARM_UP).await;
+    rest(process).await;
     (idle, mib(process))
 }
 
@@ -180,6 +180,20 @@ async fn read_until(stream: &mut TcpStream, mark: &[u8]) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Until it does nothing by itself.
+async fn rest(process: &Process) {
+    for _ in 0..20 {
+        let before = process.cpu_time();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if process.cpu_time().since_us(&before) < AT_REST_US {
+            return;
+        }
+    }
+}
+
+/// Of a second.
+const AT_REST_US: f64 = 20_000.0;
 
 /// Until the contestant has seen what came, or that its callers are gone: until its memory stands still.
 async fn pause(process: &Process) {
