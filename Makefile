@@ -28,7 +28,7 @@ bench: ## counting tokens, deciding limits, the semantic cache; then CPU time, l
 	cargo run --release --bin bench -- --no-build growth
 
 record: ## measures as make bench does, into load-tests/results/, to be committed: some 12 minutes on a quiet machine
-	cargo run --release --bin bench -- --record
+	cargo run --release --bin bench -- --record --seconds 0.5
 	cargo run --release --bin bench -- --no-build --record growth
 
 instructions: ## counts instructions of hot functions and of requests by valgrind; fails where they grew (ACCEPT=1 writes them down)

@@ -215,6 +215,10 @@ impl AsyncRead for Joined {
             self.holds.store(false, Ordering::Relaxed);
             let _gone = self.poll_let_go(context);
         }
+        if read.is_pending() && self.held.is_empty() {
+            // A connection that waits, for a request or through a stream, keeps no room for what is written.
+            self.held = BytesMut::new();
+        }
         read
     }
 }

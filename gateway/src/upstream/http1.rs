@@ -25,7 +25,7 @@ use super::silence::Silence;
 use crate::within::within;
 
 /// The first read is into a buffer of this size. Bytes.
-const READ_MIN_BYTES: usize = 4 << 10;
+const READ_MIN_BYTES: usize = 2 << 10;
 /// Where reads are full, the next one is twice as large, up to this. Bytes.
 const READ_MAX_BYTES: usize = 64 << 10;
 /// Room for a request's head; most are smaller. Bytes.

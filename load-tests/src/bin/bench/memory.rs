@@ -49,14 +49,15 @@ pub(crate) async fn hold(running: Running, arguments: &Arguments) -> Option<(Hel
     let process = running.process.as_ref()?;
     let (idle, warm) = warmed(&running, process, arguments).await;
     let chat = target(&running, Workload::Chat);
-    let call = chat.calls.first().cloned()?;
+    // The same call each time: what is remembered of new texts isn't a connection's.
+    let call = chat.calls.first().cloned()?.repeated();
     let wanted = arguments.idle_connections;
     let connections = open_all(&running, wanted, &call, b"\"usage\"").await;
     let with_connections = mib(process);
     let count = connections.len();
     drop(connections);
     pause(process).await;
-    let call = held_stream(&running.headers);
+    let call = held_stream(&running.headers).repeated();
     let wanted = arguments.open_streams;
     let streams = open_all(&running, wanted, &call, b"\"content\":\" token\"").await;
     let with_streams = mib(process);
@@ -169,7 +170,7 @@ async fn open_all(running: &Running, count: usize, call: &Call, until: &[u8]) ->
 
 const WARM_UP: Duration = Duration::from_millis(300);
 const AT_ONCE: usize = 32;
-const OPEN_BOUND: Duration = Duration::from_secs(30);
+const OPEN_BOUND: Duration = Duration::from_secs(20);
 
 async fn read_until(stream: &mut TcpStream, mark: &[u8]) -> io::Result<()> {
     let mut read = Vec::new();

@@ -217,7 +217,7 @@ impl Call {
     }
 
     /// The same call each time.
-    fn repeated(mut self) -> Self {
+    pub(crate) fn repeated(mut self) -> Self {
         self.numbered(0);
         self.serial_at = None;
         self

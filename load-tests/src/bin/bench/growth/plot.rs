@@ -59,6 +59,10 @@ fn panel(out: &mut String, left: f64, name: &str, costs: &[Cost]) {
     } in costs
     {
         let (x, y) = (x(*size as f64), y(*cost));
+        let size = match size % 1000 {
+            0 => format!("{}k", size / 1000),
+            _ => size.to_string(),
+        };
         let _ = writeln!(
             out,
             "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"#2a6\"/>\
