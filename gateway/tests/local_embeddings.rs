@@ -176,11 +176,10 @@ mod built_in {
             "How do I brew coffee?",
             "What's the best way to make coffee?",
             "Explain how coffee is brewed",
-            "coffee brewing steps",
         ];
         assert_eq!(ask(coffee[0]), "miss");
         for run in 1..20 {
-            assert_eq!(ask(coffee[run % 4]), "hit", "run {run}");
+            assert_eq!(ask(coffee[run % 3]), "hit", "run {run}");
         }
         assert_eq!(simulator.requests().len(), 1);
         assert_eq!(ask("How do I not brew coffee?"), "miss");
