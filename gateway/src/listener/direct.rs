@@ -23,9 +23,6 @@ use crate::reply;
 use crate::upstream::fault::Fault;
 use crate::within::within;
 
-/// Pingora's own bound on the silence before a connection's first request, which is no sooner due than ours. Seconds.
-const FIRST_REQUEST_S: u64 = 60;
-
 /// Whether the listener is closing: then a connection doesn't wait for another request.
 #[derive(Default)]
 pub(super) struct Leaving {
@@ -52,7 +49,8 @@ impl Listener {
     /// Serves the requests of a connection over HTTP/1.1, one after the other.
     pub(super) async fn connection(&self, stream: Stream, shutdown: &ShutdownWatch) {
         let mut session = ServerSession::new_http1(stream);
-        session.set_keepalive((!*shutdown.borrow()).then_some(FIRST_REQUEST_S));
+        // Without a bound of Pingora's, which would cut a longer `header-timeout` short.
+        session.set_keepalive((!*shutdown.borrow()).then_some(0));
         loop {
             let allowed = head_allowance(&session, &self.gateway.state.plan.load().server.limits);
             let served = match downstream::begin(&session) {
