@@ -13,7 +13,6 @@ use filters::route::{Call, Shape};
 use filters::time::Time;
 use http::header::{self, HeaderMap, HeaderValue};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
 
 use crate::clock;
 use crate::config::plan::{Plan, Pool, SessionAffinity};
@@ -138,12 +137,6 @@ fn withdraw(affinity: &SessionAffinity, answer: &mut ResponseHeader) {
         // There were more fields before.
         let _kept = answer.append_header(header::SET_COOKIE, field);
     }
-}
-
-/// Whether the caller came by TLS.
-pub fn is_secure(session: &ServerSession) -> bool {
-    let digest = session.digest();
-    digest.is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
 /// Learns what one backend holds.

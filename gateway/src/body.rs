@@ -11,9 +11,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use filters::refusal::Refusal;
 use http::header;
-use pingora::protocols::http::ServerSession;
 
 use crate::config::plan::Server;
+use crate::downstream::Downstream;
 use crate::state::{Budget, Held};
 use crate::within::within;
 
@@ -41,17 +41,15 @@ pub enum Unread {
 }
 
 /// The body's stated length. Bytes.
-pub fn stated_length_bytes(session: &ServerSession) -> Option<usize> {
-    let value = session.req_header().headers.get(header::CONTENT_LENGTH)?;
+pub fn stated_length_bytes(session: &Downstream<'_>) -> Option<usize> {
+    let value = session.field(header::CONTENT_LENGTH)?;
     value.to_str().ok()?.trim().parse().ok()
 }
 
 /// Whether the caller waits for `100 Continue` before it sends its body.
-pub fn expects_continue(session: &ServerSession) -> bool {
+pub fn expects_continue(session: &Downstream<'_>) -> bool {
     session
-        .req_header()
-        .headers
-        .get(header::EXPECT)
+        .field(header::EXPECT)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
@@ -59,9 +57,9 @@ pub fn expects_continue(session: &ServerSession) -> bool {
 ///
 /// # Errors
 /// [`Unread::Gone`], when it doesn't wait any more.
-pub async fn ask_for(session: &mut ServerSession) -> Result<(), Unread> {
-    if expects_continue(session) && session.as_http2().is_none() {
-        let answered = session.write_continue_response().await;
+pub async fn ask_for(session: &mut Downstream<'_>) -> Result<(), Unread> {
+    if expects_continue(session) && !session.is_http2() {
+        let answered = session.write_continue().await;
         answered.map_err(|_| Unread::Gone)?;
     }
     Ok(())
@@ -72,7 +70,7 @@ pub async fn ask_for(session: &mut ServerSession) -> Result<(), Unread> {
 /// # Errors
 /// A refusal (413, 408, 503) if it passes a bound, or [`Unread::Gone`].
 pub async fn read(
-    session: &mut ServerSession,
+    session: &mut Downstream<'_>,
     server: &Server,
     budget: &Arc<Budget>,
 ) -> Result<Body, Unread> {
@@ -95,7 +93,7 @@ pub async fn read(
 }
 
 async fn gather(
-    session: &mut ServerSession,
+    session: &mut Downstream<'_>,
     stated: Option<usize>,
     limit_bytes: usize,
     mut held: Held,
@@ -131,8 +129,8 @@ async fn gather(
     })
 }
 
-async fn next(session: &mut ServerSession) -> Result<Option<Bytes>, Unread> {
-    match session.read_request_body().await {
+async fn next(session: &mut Downstream<'_>) -> Result<Option<Bytes>, Unread> {
+    match session.read_body().await {
         Ok(chunk) => Ok(chunk),
         Err(error) if *error.etype() == pingora::ErrorType::ReadTimedout => {
             Err(Unread::Refused(Refusal::BodyTooSlow))

@@ -3,12 +3,21 @@
 //! Decisions take the time as an argument, so that they can be tested without waiting. Never does more
 //! than read a clock.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use filters::time::{Time, UnixMillis, UnixTime};
 
 static START: OnceLock<Instant> = OnceLock::new();
+
+/// A date as HTTP has it. Bytes.
+const HTTP_DATE_BYTES: usize = 29;
+
+thread_local! {
+    /// The last date that was asked for, and its second.
+    static HTTP_DATE: Cell<(u64, [u8; HTTP_DATE_BYTES])> = const { Cell::new((0, [0; HTTP_DATE_BYTES])) };
+}
 
 /// A point in monotonic time, as the duration since the process first asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +60,30 @@ pub fn unix_millis() -> UnixMillis {
 /// Nanoseconds since 1970, for seeds of identifiers.
 pub fn unix_nanoseconds() -> u128 {
     since_epoch().as_nanos()
+}
+
+/// The date of now as HTTP has it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7). Made once a second.
+pub fn http_date() -> [u8; HTTP_DATE_BYTES] {
+    let now = SystemTime::now();
+    let second = unix_seconds_of(now);
+    let (made, date) = HTTP_DATE.get();
+    if made == second {
+        return date;
+    }
+    let mut date = [0; HTTP_DATE_BYTES];
+    let text = httpdate::fmt_http_date(now);
+    // Both have 29 bytes, until the year 10000.
+    for (to, from) in date.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    HTTP_DATE.set((second, date));
+    date
+}
+
+fn unix_seconds_of(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 fn since_epoch() -> Duration {

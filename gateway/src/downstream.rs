@@ -1,429 +1,230 @@
-//! The connection to a caller, with its small writes joined.
+//! The connection to a caller, whoever reads and writes it: ours for plain requests over HTTP/1.1, Pingora's for all else.
 //!
-//! Pingora writes an answer's head, its body and its last chunk one by one, each by a system call, and each costs more
-//! than all that was decided about the call. While a connection is told to hold, what is written waits here, up to a
-//! bound; it leaves with the next write that isn't held, in one call, or at the latest when the caller is waited for.
-//!
-//! It also keeps what was read of a request until it is known who serves it, so that it can be read again.
-//! Never changes a byte, or their order.
+//! Never decides what is said.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+pub mod head;
+pub mod http1;
+pub mod joined;
 
-use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
-use pingora::apps::HttpPersistentSettings;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, header::AsHeaderName};
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::tls::{SslDigest, TlsRef};
-use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    Stream, TimingDigest, UniqueID, UniqueIDType,
-};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use pingora::{ErrorType, OrErr, Result};
 
-/// No more than this is held. Bytes.
-const HELD_MAX_BYTES: usize = 16 << 10;
-/// So many slices are written along with what is held; the rest follow.
-const SLICES: usize = 8;
+use self::http1::Http1;
+use crate::config::plan::Limits;
+use crate::within::within;
 
-/// A caller's connection.
-#[derive(Debug)]
-pub struct Joined {
-    stream: Stream,
-    held: BytesMut,
-    holds: AtomicBool,
-    /// Read before anything of the stream.
-    unread: BytesMut,
-    /// Read since the request began, if it is kept.
-    kept: BytesMut,
-    keeps: AtomicBool,
-    is_proxied: bool,
+/// A request's connection to its caller.
+pub enum Downstream<'s> {
+    /// A plain request over HTTP/1.1.
+    Own(&'s mut Http1),
+    /// Any other, and those over HTTP/2.
+    Pingora(&'s mut ServerSession),
 }
 
-/// A request begins. Whether what is read of it can be put back: not on a connection that went to Pingora's proxy, which
-/// may have read the next request's beginning already.
-pub fn begin(session: &ServerSession) -> bool {
-    joined(session).is_some_and(|joined| {
-        joined.keeps.store(!joined.is_proxied, Ordering::Relaxed);
-        !joined.is_proxied
-    })
-}
-
-/// What is read from now on isn't put back.
-pub fn keep_nothing(session: &ServerSession) {
-    if let Some(joined) = joined(session) {
-        joined.keeps.store(false, Ordering::Relaxed);
-    }
-}
-
-/// A session on the same connection, in which the request is to be read again.
-pub fn put_back(session: ServerSession) -> Option<ServerSession> {
-    let settings = HttpPersistentSettings::for_session(&session);
-    let ServerSession::H1(session) = session else {
-        return None;
-    };
-    let mut joined = session.into_inner().into_any().downcast::<Joined>().ok()?;
-    joined.keeps = AtomicBool::new(false);
-    joined.is_proxied = true;
-    joined.unread = std::mem::take(&mut joined.kept);
-    let mut session = ServerSession::new_http1(joined);
-    settings.apply_to_session(&mut session);
-    Some(session)
-}
-
-/// The connection after a request, with what was read of the next one.
-pub fn with_unread(stream: Stream, next: Option<BytesMut>) -> Option<Stream> {
-    let Some(next) = next else {
-        return Some(stream);
-    };
-    let mut joined = stream.into_any().downcast::<Joined>().ok()?;
-    joined.unread = next;
-    Some(joined)
-}
-
-/// Holds what is written from now on, where the connection can.
-pub fn hold(session: &ServerSession) {
-    set(session, true);
-}
-
-/// The next write takes along what is held.
-pub fn release(session: &ServerSession) {
-    set(session, false);
-}
-
-fn set(session: &ServerSession, holds: bool) {
-    if let Some(joined) = joined(session) {
-        joined.holds.store(holds, Ordering::Relaxed);
-    }
-}
-
-fn joined(session: &ServerSession) -> Option<&Joined> {
-    let stream = session.as_http1()?.stream();
-    stream.as_ref().as_any().downcast_ref()
-}
-
-impl Joined {
-    /// Holds nothing yet.
-    pub fn new(stream: Stream) -> Self {
-        Joined {
-            stream,
-            held: BytesMut::new(),
-            holds: AtomicBool::new(false),
-            unread: BytesMut::new(),
-            kept: BytesMut::new(),
-            keeps: AtomicBool::new(false),
-            is_proxied: false,
+impl Downstream<'_> {
+    /// The same, for a while.
+    pub fn borrow(&mut self) -> Downstream<'_> {
+        match self {
+            Downstream::Own(own) => Downstream::Own(own),
+            Downstream::Pingora(session) => Downstream::Pingora(session),
         }
     }
 
-    /// Waits for this many bytes, which whoever serves the connection then reads.
+    /// A request begins, under these bounds.
+    pub fn begin(&mut self, limits: &Limits) {
+        match self {
+            Downstream::Own(own) => own.set_write_timeout(limits.write_timeout),
+            Downstream::Pingora(session) => {
+                session.set_pipelining_enabled(true);
+                session.set_read_timeout(Some(limits.body_timeout));
+                session.set_write_timeout(Some(limits.write_timeout));
+                if session.get_keepalive().is_some() {
+                    // For as long as it likes: the next head is waited for under `listener`'s bound, and two timers cost
+                    // twice.
+                    session.set_keepalive(Some(0));
+                }
+            }
+        }
+    }
+
+    /// The request's head.
+    pub fn request(&self) -> &RequestHeader {
+        match self {
+            Downstream::Own(own) => own.request(),
+            Downstream::Pingora(session) => session.req_header(),
+        }
+    }
+
+    /// The first field of this name.
+    pub fn field(&self, name: impl AsHeaderName) -> Option<&HeaderValue> {
+        self.request().headers.get(name)
+    }
+
+    /// Where the caller is.
+    pub fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Downstream::Own(own) => own.peer(),
+            Downstream::Pingora(session) => {
+                let address = session.client_addr().and_then(|address| address.as_inet());
+                address.map(|address| address.ip())
+            }
+        }
+    }
+
+    /// Whether the caller came by TLS.
+    pub fn is_secure(&self) -> bool {
+        match self {
+            Downstream::Own(own) => own.is_secure(),
+            Downstream::Pingora(session) => {
+                let digest = session.digest();
+                digest.is_some_and(|digest| digest.ssl_digest.is_some())
+            }
+        }
+    }
+
+    /// Whether it is a stream of HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        match self {
+            Downstream::Own(_) => false,
+            Downstream::Pingora(session) => session.as_http2().is_some(),
+        }
+    }
+
+    /// Whether the caller asks for its connection to become another protocol's.
+    pub fn is_upgrade(&self) -> bool {
+        match self {
+            // Such a request isn't plain.
+            Downstream::Own(_) => false,
+            Downstream::Pingora(session) => session.is_upgrade_req(),
+        }
+    }
+
+    /// The head's lines as they came, where they might be read in two ways.
+    pub fn raw_head(&self) -> Option<Bytes> {
+        match self {
+            Downstream::Own(_) => None,
+            Downstream::Pingora(session) => Some(session.as_http1()?.get_headers_raw_bytes()),
+        }
+    }
+
+    /// No request follows this one on its connection.
+    pub fn close(&mut self) {
+        match self {
+            Downstream::Own(own) => own.close(),
+            Downstream::Pingora(session) => session.set_keepalive(None),
+        }
+    }
+
+    /// Whether the request's body has been read.
+    pub fn is_body_read(&mut self) -> bool {
+        match self {
+            Downstream::Own(own) => own.unread_body_bytes() == 0,
+            Downstream::Pingora(session) => session.is_body_done(),
+        }
+    }
+
+    /// Reads what is left of the request's body, for nobody; false where that didn't end well, or in time.
+    pub async fn drain(&mut self, timeout: Duration) -> bool {
+        match self {
+            Downstream::Own(own) => {
+                let drained = within(timeout, own.drain()).await;
+                matches!(drained, Some(Ok(())))
+            }
+            Downstream::Pingora(session) => {
+                session.set_total_drain_timeout(Some(timeout));
+                session.drain_request_body().await.is_ok()
+            }
+        }
+    }
+
+    /// Ends when the caller leaves; the request's body must have been read.
+    pub async fn leaves(&mut self) {
+        match self {
+            Downstream::Own(own) => own.leaves().await,
+            Downstream::Pingora(session) => {
+                let _gone = session.read_body_or_idle(true).await;
+            }
+        }
+    }
+
+    /// Whether the answer's head was written.
+    pub fn has_begun(&self) -> bool {
+        match self {
+            Downstream::Own(own) => own.has_begun(),
+            Downstream::Pingora(session) => session.response_written().is_some(),
+        }
+    }
+
+    /// Writes the answer's head.
     ///
     /// # Errors
-    /// When the connection ends before.
-    pub async fn expect(&mut self, length: usize) -> io::Result<()> {
-        self.unread.reserve(length);
-        while self.unread.len() < length {
-            if self.stream.read_buf(&mut self.unread).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+    /// When the caller has gone.
+    pub async fn write_head(&mut self, head: Box<ResponseHeader>) -> Result<()> {
+        match self {
+            Downstream::Own(own) => {
+                own.write_head(&head);
+                Ok(())
+            }
+            Downstream::Pingora(session) => {
+                // It leaves with what follows it.
+                joined::hold(session, true);
+                let written = session.write_response_header(head).await;
+                joined::hold(session, false);
+                written
             }
         }
-        Ok(())
     }
 
-    fn poll_read_any(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.unread.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
+    /// Writes some of the answer's body; with `end` the last of it.
+    ///
+    /// # Errors
+    /// When the caller has gone.
+    pub async fn write_body(&mut self, body: Bytes, end: bool) -> Result<()> {
+        match self {
+            Downstream::Own(own) => own.write_body(&body, end).await,
+            Downstream::Pingora(session) => session.write_response_body(body, end).await,
         }
-        let length = self.unread.len().min(buffer.remaining());
-        buffer.put_slice(&self.unread.split_to(length));
-        if self.unread.is_empty() {
-            self.unread = BytesMut::new();
+    }
+
+    /// What is written next leaves with what is written after it, which comes at once.
+    pub fn hold(&mut self, holds: bool) {
+        match self {
+            Downstream::Own(own) => own.hold(holds),
+            Downstream::Pingora(session) => joined::hold(session, holds),
         }
-        Poll::Ready(Ok(()))
     }
 
-    fn holds(&self, more_bytes: usize) -> bool {
-        self.holds.load(Ordering::Relaxed) && self.held.len() + more_bytes <= HELD_MAX_BYTES
-    }
-
-    /// Writes what is held.
-    fn poll_let_go(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.held.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.held))?;
-            self.went(written)?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn went(&mut self, written: usize) -> io::Result<()> {
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        self.held.advance(written);
-        Ok(())
-    }
-
-    /// Writes what is held and more; how much of `more` went.
-    fn poll_write_joined(
-        &mut self,
-        context: &mut Context<'_>,
-        more: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        while !self.held.is_empty() {
-            let held = self.held.len();
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            slices[0] = IoSlice::new(&self.held);
-            let mut count = 1;
-            for (slice, more) in slices[1..].iter_mut().zip(more) {
-                *slice = *more;
-                count += 1;
+    /// Reads the next bytes of the request's body; `None` after the last.
+    ///
+    /// # Errors
+    /// When none come.
+    pub async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            Downstream::Own(own) if own.unread_body_bytes() == 0 => Ok(None),
+            Downstream::Own(own) => {
+                let read = own.read_body().await;
+                read.map(Some)
+                    .or_err(ErrorType::ReadError, "reading a request's body")
             }
-            let written = Pin::new(&mut self.stream).poll_write_vectored(context, &slices[..count]);
-            let written = ready!(written)?;
-            self.went(written.min(held))?;
-            if written > held {
-                return Poll::Ready(Ok(written - held));
-            }
-        }
-        Pin::new(&mut self.stream).poll_write_vectored(context, more)
-    }
-}
-
-impl AsyncRead for Joined {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = self.poll_read_any(context, buffer);
-        match self.keeps.load(Ordering::Relaxed) {
-            true => self.kept.extend_from_slice(&buffer.filled()[before..]),
-            false if self.kept.is_empty() => {}
-            false => self.kept = BytesMut::new(),
-        }
-        if read.is_pending() && !self.held.is_empty() {
-            // Whoever waits for the caller has nothing more to say for now. An error shows with the next write.
-            self.holds.store(false, Ordering::Relaxed);
-            let _gone = self.poll_let_go(context);
-        }
-        if read.is_pending() && self.held.is_empty() {
-            // A connection that waits, for a request or through a stream, keeps no room for what is written.
-            self.held = BytesMut::new();
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Joined {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.holds(bytes.len()) {
-            self.held.extend_from_slice(bytes);
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        match self.held.is_empty() {
-            true => Pin::new(&mut self.stream).poll_write(context, bytes),
-            false => self.poll_write_joined(context, &[IoSlice::new(bytes)]),
+            Downstream::Pingora(session) => session.read_request_body().await,
         }
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let length = slices.iter().map(|slice| slice.len()).sum();
-        if self.holds(length) {
-            for slice in slices {
-                self.held.extend_from_slice(slice);
-            }
-            return Poll::Ready(Ok(length));
+    /// Asks a caller that waits to be asked for its body.
+    ///
+    /// # Errors
+    /// When the caller has gone.
+    pub async fn write_continue(&mut self) -> Result<()> {
+        match self {
+            // A request that waits isn't plain.
+            Downstream::Own(_) => Ok(()),
+            Downstream::Pingora(session) => session.write_continue_response().await,
         }
-        self.poll_write_joined(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.holds(0) {
-            return Poll::Ready(Ok(()));
-        }
-        ready!(self.poll_let_go(context))?;
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_let_go(context))?;
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-#[async_trait]
-impl Shutdown for Joined {
-    async fn shutdown(&mut self) {
-        // Whoever isn't there any more can't be told.
-        let _gone = tokio::io::AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl UniqueID for Joined {
-    fn id(&self) -> UniqueIDType {
-        self.stream.id()
-    }
-}
-
-impl Ssl for Joined {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.stream.get_ssl()
-    }
-
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.stream.get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.stream.selected_alpn_proto()
-    }
-}
-
-/// Nobody asks, and Pingora would make a list of it for each request.
-impl GetTimingDigest for Joined {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Joined {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stream.get_proxy_digest()
-    }
-
-    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
-        self.stream.set_proxy_digest(digest);
-    }
-}
-
-impl GetSocketDigest for Joined {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.stream.get_socket_digest()
-    }
-
-    fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.stream.set_socket_digest(digest);
-    }
-}
-
-#[async_trait]
-impl Peek for Joined {
-    async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        self.stream.try_peek(buffer).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use pingora::protocols::l4::stream::Stream as Tcp;
-    use tokio::io::AsyncWriteExt;
-    use tokio::net::{TcpListener, TcpStream};
-
-    use super::*;
-
-    async fn connected() -> (Joined, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let caller = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        let (accepted, _) = listener.accept().await.unwrap();
-        (Joined::new(Box::new(Tcp::from(accepted))), caller)
-    }
-
-    fn is_silent(caller: &TcpStream) -> bool {
-        let read = caller.try_read(&mut [0; 1]);
-        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    #[tokio::test]
-    async fn what_is_held_leaves_with_the_next_write() {
-        let (mut joined, mut caller) = connected().await;
-        joined.holds.store(true, Ordering::Relaxed);
-        joined.write_all(b"head ").await.unwrap();
-        joined.flush().await.unwrap();
-        assert!(is_silent(&caller));
-        joined.holds.store(false, Ordering::Relaxed);
-        joined.write_all(b"body").await.unwrap();
-        drop(joined);
-        let mut all = String::new();
-        caller.read_to_string(&mut all).await.unwrap();
-        assert_eq!(all, "head body");
-    }
-
-    #[tokio::test]
-    async fn whoever_waits_for_the_caller_holds_nothing_back() {
-        let (mut joined, mut caller) = connected().await;
-        joined.holds.store(true, Ordering::Relaxed);
-        joined.write_all(b"head").await.unwrap();
-        let mut answer = [0; 4];
-        let (asked, told) = tokio::join!(joined.read(&mut answer), async {
-            let mut head = [0; 4];
-            caller.read_exact(&mut head).await.unwrap();
-            caller.write_all(b"more").await.unwrap();
-            head
-        });
-        assert_eq!((asked.unwrap(), &told, &answer), (4, b"head", b"more"));
-    }
-
-    #[tokio::test]
-    async fn what_was_read_of_a_request_can_be_read_again() {
-        let (joined, mut caller) = connected().await;
-        let request = b"GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n";
-        caller.write_all(request).await.unwrap();
-        let mut session = ServerSession::new_http1(Box::new(joined));
-        assert!(begin(&session));
-        assert!(session.read_request().await.unwrap());
-        let mut again = put_back(session).unwrap();
-        assert!(again.read_request().await.unwrap());
-        assert_eq!(again.req_header().uri.path(), "/a");
-        assert!(!begin(&again));
-    }
-
-    #[tokio::test]
-    async fn what_was_waited_for_is_read_by_whoever_serves() {
-        let (mut joined, mut caller) = connected().await;
-        caller.write_all(b"PRI * and more").await.unwrap();
-        joined.expect(5).await.unwrap();
-        let mut read = [0; 14];
-        joined.read_exact(&mut read).await.unwrap();
-        assert_eq!(&read, b"PRI * and more");
-        caller.write_all(b"PRI").await.unwrap();
-        drop(caller);
-        assert!(joined.expect(5).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn more_than_the_bound_is_never_held() {
-        let (mut joined, mut caller) = connected().await;
-        joined.holds.store(true, Ordering::Relaxed);
-        let large = vec![b'x'; HELD_MAX_BYTES];
-        joined.write_all(b"head").await.unwrap();
-        joined.write_all(&large).await.unwrap();
-        drop(joined);
-        let mut all = Vec::new();
-        caller.read_to_end(&mut all).await.unwrap();
-        assert_eq!((all.len(), &all[..5]), (large.len() + 4, &b"headx"[..]));
     }
 }

@@ -23,11 +23,11 @@ use filters::refusal::Refusal;
 use filters::request::{self, BodyError, BodyFacts};
 use filters::route::{Call, Shape};
 use http::{Method, Uri};
-use pingora::protocols::http::ServerSession;
 
 use crate::body::{self, Body, Unread};
 use crate::clock;
 use crate::context::{Admitted, Arrival, CacheLookup, Caller, End, Record};
+use crate::downstream::Downstream;
 use crate::passthrough::{self, Carried};
 use crate::protocol;
 use crate::reply::{self, Fields};
@@ -58,7 +58,7 @@ pub struct Exchange<'a> {
     /// Pingora's pools of connections to backends.
     pub connector: &'a Arc<Connector>,
     /// The connection to the caller.
-    pub session: &'a mut ServerSession,
+    pub session: Downstream<'a>,
     /// The request's beginning.
     pub arrival: &'a Arrival,
 }
@@ -78,7 +78,7 @@ impl Understood<'_> {
     async fn hold(&self, exchange: &Exchange<'_>) -> Result<Hold, Box<Denied>> {
         let call = limit::Call {
             plan: &exchange.arrival.plan,
-            head: exchange.session.req_header(),
+            head: exchange.session.request(),
             caller: &self.caller,
             admitted: &self.admitted,
             facts: self.facts.as_ref(),
@@ -92,11 +92,11 @@ impl Understood<'_> {
 impl Exchange<'_> {
     /// Serves one request from its head on.
     pub async fn serve(mut self) -> Served {
-        let uri = self.session.req_header().uri.clone();
-        let method = self.session.req_header().method.clone();
-        if let Err(refusal) = protocol::check(self.session, &self.arrival.plan.server.limits) {
+        let uri = self.session.request().uri.clone();
+        let method = self.session.request().method.clone();
+        if let Err(refusal) = protocol::check(&self.session, &self.arrival.plan.server.limits) {
             // Whoever sent this may see the next request's beginning elsewhere than we do.
-            self.session.set_keepalive(None);
+            self.session.close();
             return self.decline(refusal, None).await;
         }
         let token = self.token(&uri).map(str::to_owned);
@@ -105,7 +105,7 @@ impl Exchange<'_> {
             Ok(identified) => identified,
             Err((refusal, caller)) => return self.decline(refusal, caller).await,
         };
-        if passthrough::is_carried(self.session, &call, &self.arrival.plan.server) {
+        if passthrough::is_carried(&self.session, &call, &self.arrival.plan.server) {
             return Box::pin(self.carry(caller, &call)).await;
         }
         match self.understand(caller, call).await {
@@ -123,7 +123,7 @@ impl Exchange<'_> {
         // What it uses isn't known, so nothing is held; where a limit is used up, it doesn't begin.
         let asked = limit::Call {
             plan: &self.arrival.plan,
-            head: self.session.req_header(),
+            head: self.session.request(),
             caller: &caller,
             admitted: &admitted,
             facts: None,
@@ -138,14 +138,14 @@ impl Exchange<'_> {
                 return self.refuse(*denied, Record { caller, ..record }).await;
             }
         };
-        let from = (self.arrival.plan.as_ref(), &*self.session);
+        let from = (self.arrival.plan.as_ref(), &self.session);
         let carried = passthrough::prepare(self.state, from, (caller, admitted), call);
         let carried = match carried.await {
             Ok(carried) => carried.telling(hold.fields()),
             Err((refusal, caller)) => return self.decline(refusal, Some(caller)).await,
         };
         // Pingora's loop doesn't ask for a body that waits to be asked for.
-        match body::ask_for(self.session).await {
+        match body::ask_for(&mut self.session).await {
             Ok(()) => Served::Carry(Box::new(carried)),
             Err(_left) => gone(carried.into_caller()),
         }
@@ -153,7 +153,7 @@ impl Exchange<'_> {
 
     /// The token that the caller shows, if it shows one.
     fn token(&self, uri: &Uri) -> Option<&str> {
-        let headers = &self.session.req_header().headers;
+        let headers = &self.session.request().headers;
         token::shown(&self.arrival.plan, uri.path(), headers)
     }
 
@@ -163,16 +163,12 @@ impl Exchange<'_> {
         method: &'u Method,
         token: Token,
     ) -> Result<(Caller, Call<'u>), (Refusal, Option<Caller>)> {
-        let request = self.session.req_header();
-        let peer = self
-            .session
-            .client_addr()
-            .and_then(|address| address.as_inet());
+        let request = self.session.request();
         let head = Head {
             method,
             uri,
             headers: &request.headers,
-            peer: peer.map(|address| address.ip()),
+            peer: self.session.peer(),
         };
         admit::identify(&self.arrival.plan, &self.state.slots, head, token)
             .map_err(|denied| (denied.refusal, denied.caller))
@@ -188,7 +184,7 @@ impl Exchange<'_> {
         let server = &self.arrival.plan.server;
         let read = tokio::select! {
             biased;
-            read = body::read(self.session, server, &self.state.bodies) => read,
+            read = body::read(&mut self.session, server, &self.state.bodies) => read,
             () = self.state.stop.cut() => Err(Unread::Refused(verdict::stopped())),
         };
         let body = match read {
@@ -214,7 +210,7 @@ impl Exchange<'_> {
 
     /// What the body asks for. Bodies that nobody has to understand aren't looked into.
     fn facts(&self, call: &Call<'_>, body: &Body) -> Result<Option<BodyFacts>, Refusal> {
-        let kind = self.session.get_header(http::header::CONTENT_TYPE);
+        let kind = self.session.field(http::header::CONTENT_TYPE);
         let kind = kind.and_then(|value| value.to_str().ok()).unwrap_or("");
         let is_form = kind
             .get(..10)
@@ -255,7 +251,7 @@ impl Exchange<'_> {
     async fn standing(&self, caller: &Caller, admitted: Option<&Admitted>) -> Hold {
         let asking = Asking {
             plan: &self.arrival.plan,
-            head: self.session.req_header(),
+            head: self.session.request(),
             caller,
             admitted,
         };
@@ -284,7 +280,7 @@ impl Exchange<'_> {
     async fn refuse(&mut self, denied: Denied, mut record: Record) -> Served {
         let Denied { refusal, fields } = denied;
         let request_id = self.arrival.request_id;
-        let sent = reply::refuse(self.session, &refusal, fields, request_id).await;
+        let sent = reply::refuse(&mut self.session, &refusal, fields, request_id).await;
         let abort = sent.is_err();
         record.status = sent.unwrap_or(reply::CLIENT_GONE);
         if let Some(model) = refusal.model() {

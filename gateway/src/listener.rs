@@ -25,7 +25,7 @@ use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
 use crate::config::plan::Limits;
-use crate::downstream::Joined;
+use crate::downstream::joined::Joined;
 use crate::proxy::Gateway;
 use crate::stop::Step;
 use crate::tls;
@@ -141,9 +141,8 @@ impl ServerApp for Door {
         let begun = begun(stream, may_be_h2c);
         let begun = tokio::time::timeout(limits.header_timeout, begun).await;
         let (joined, is_http2) = begun.ok()??;
-        let joined = Box::new(joined);
         if is_http2 {
-            return self.0.process_new(joined, shutdown).await;
+            return self.0.process_new(Box::new(joined), shutdown).await;
         }
         self.0.connection(joined, shutdown).await;
         None
@@ -251,11 +250,10 @@ impl Listener {
 }
 
 /// A connection that has served a request may be idle before the next one; a new one has no reason to be.
-fn head_allowance(session: &ServerSession, limits: &Limits) -> Duration {
-    // `proxy` enables it with a connection's first request.
-    match session.pipelining_enabled() {
-        true => limits.idle_timeout + limits.header_timeout,
-        false => limits.header_timeout,
+fn head_allowance(is_first: bool, limits: &Limits) -> Duration {
+    match is_first {
+        true => limits.header_timeout,
+        false => limits.idle_timeout + limits.header_timeout,
     }
 }
 

@@ -26,6 +26,7 @@ use crate::affinity::{self, Clues};
 use crate::clock;
 use crate::config::plan::{Plan, Server};
 use crate::context::{Admitted, AttemptEnd, Caller, End, Record, Source};
+use crate::downstream::Downstream;
 use crate::identity::NoToken;
 use crate::reply;
 use crate::stage::forward;
@@ -71,7 +72,7 @@ enum Standing {
 
 /// Whether a call is carried: a WebSocket, or an upload that is larger than the bound, of an operation that
 /// names no model in its body. An upload of unknown length is held, up to the bound.
-pub fn is_carried(session: &ServerSession, call: &Call<'_>, server: &Server) -> bool {
+pub fn is_carried(session: &Downstream<'_>, call: &Call<'_>, server: &Server) -> bool {
     if call.shape != Shape::Other {
         return false;
     }
@@ -84,7 +85,7 @@ pub fn is_carried(session: &ServerSession, call: &Call<'_>, server: &Server) -> 
 /// Where there is none, with the caller given back.
 pub async fn prepare(
     state: &Arc<State>,
-    (plan, session): (&Plan, &ServerSession),
+    (plan, session): (&Plan, &Downstream<'_>),
     (caller, admitted): (Caller, Admitted),
     call: &Call<'_>,
 ) -> std::result::Result<Carried, (Refusal, Caller)> {
@@ -96,7 +97,7 @@ pub async fn prepare(
     let clues = Clues {
         api: &caller.api.name,
         id,
-        headers: &session.req_header().headers,
+        headers: &session.request().headers,
     };
     let asks = Asks {
         belongs: affinity::belongs(&state.holders, plan, &admitted.pool, &clues, now),

@@ -6,16 +6,16 @@
 
 use filters::refusal::Refusal;
 use http::{Version, header};
-use pingora::protocols::http::ServerSession;
 
 use crate::config::plan::Limits;
+use crate::downstream::Downstream;
 
 /// Declines a head that is ambiguous, or larger than a caller may send.
 ///
 /// # Errors
 /// 400 with what was wrong.
-pub fn check(session: &ServerSession, limits: &Limits) -> Result<(), Refusal> {
-    let head = session.req_header();
+pub fn check(session: &Downstream<'_>, limits: &Limits) -> Result<(), Refusal> {
+    let head = session.request();
     let fields = &head.headers;
     if fields.len() > limits.max_headers {
         return bad(format!(
@@ -34,8 +34,8 @@ pub fn check(session: &ServerSession, limits: &Limits) -> Result<(), Refusal> {
             limits.max_header_bytes
         ));
     }
-    match session.as_http1() {
-        Some(http1) => http1_framing(head, &http1.get_headers_raw_bytes()),
+    match session.raw_head() {
+        Some(raw) => http1_framing(head, &raw),
         None => Ok(()),
     }
 }

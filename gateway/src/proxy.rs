@@ -6,13 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use filters::refusal::Refusal;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::clock;
 use crate::context::{Arrival, Record};
+use crate::downstream::Downstream;
 use crate::exchange::{Exchange, Served};
 use crate::listener::head_arrived;
 use crate::passthrough::Carried;
@@ -54,12 +54,13 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        prepare(&self.state, session.as_downstream_mut(), &mut ctx.arrival);
+        let downstream = Downstream::Pingora(session.as_downstream_mut());
+        prepare(&self.state, downstream, &mut ctx.arrival);
         Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        let downstream = session.as_downstream_mut();
+        let downstream = Downstream::Pingora(session.as_downstream_mut());
         match self.exchange(downstream, &ctx.arrival).serve().await {
             Served::Answered { record, abort } => ctx.answered(record, abort),
             Served::Carry(carried) => {
@@ -165,22 +166,18 @@ impl ProxyHttp for Gateway {
 
 impl Gateway {
     /// Serves a request without Pingora's proxy; false where its connection must be closed.
-    pub async fn serve(&self, session: &mut ServerSession, arrival: &mut Arrival) -> bool {
-        prepare(&self.state, session, arrival);
-        let (record, abort) = match self.exchange(session, arrival).serve().await {
+    pub async fn serve(&self, mut session: Downstream<'_>, arrival: &mut Arrival) -> bool {
+        prepare(&self.state, session.borrow(), arrival);
+        let (record, abort) = match self.exchange(session.borrow(), arrival).serve().await {
             Served::Answered { record, abort } => (record, abort),
             Served::Carry(carried) => (Box::new(carried.into_record(None, None)), true),
         };
-        let head = session.req_header();
+        let head = session.request();
         account::account(&self.state, arrival, head, &record, clock::now());
         !abort
     }
 
-    fn exchange<'a>(
-        &'a self,
-        session: &'a mut ServerSession,
-        arrival: &'a Arrival,
-    ) -> Exchange<'a> {
+    fn exchange<'a>(&'a self, session: Downstream<'a>, arrival: &'a Arrival) -> Exchange<'a> {
         Exchange {
             state: &self.state,
             connector: &self.connector,
@@ -190,15 +187,12 @@ impl Gateway {
     }
 }
 
-fn prepare(state: &State, session: &mut ServerSession, arrival: &mut Arrival) {
-    let limits = &arrival.plan.server.limits;
-    session.set_pipelining_enabled(true);
-    session.set_read_timeout(Some(limits.body_timeout));
-    session.set_write_timeout(Some(limits.write_timeout));
-    let keeps = !state.stop.is_leaving();
-    // For as long as it likes: the next head is waited for under `listener`'s bound, and two timers cost twice.
-    session.set_keepalive(keeps.then_some(0));
-    arrival.trace = traces::begin(&arrival.plan, session.req_header());
+fn prepare(state: &State, mut session: Downstream<'_>, arrival: &mut Arrival) {
+    session.begin(&arrival.plan.server.limits);
+    if state.stop.is_leaving() {
+        session.close();
+    }
+    arrival.trace = traces::begin(&arrival.plan, session.request());
 }
 
 impl Context {
@@ -216,10 +210,10 @@ impl Context {
             .carried
             .as_ref()?
             .refusal(session.as_downstream(), error)?;
-        let downstream = session.as_downstream_mut();
-        downstream.set_keepalive(None);
+        let mut downstream = Downstream::Pingora(session.as_downstream_mut());
+        downstream.close();
         let (id, fields) = (self.arrival.request_id, Fields::default());
-        let status = reply::refuse(downstream, &refusal, fields, id).await;
+        let status = reply::refuse(&mut downstream, &refusal, fields, id).await;
         Some((status.ok()?, refusal))
     }
 

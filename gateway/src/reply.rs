@@ -13,6 +13,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType};
 
 use crate::body;
+use crate::downstream::Downstream;
 
 /// A caller that still sends its body gets this long until the answer is written all the same. A body that
 /// ends by then leaves a connection that can be used again.
@@ -127,7 +128,7 @@ pub fn error_json(code: &str, message: &str, kind: &str) -> Bytes {
 /// # Errors
 /// Pingora's, when the caller has gone.
 pub async fn refuse(
-    session: &mut ServerSession,
+    session: &mut Downstream<'_>,
     refusal: &Refusal,
     fields: Fields,
     request_id: u128,
@@ -155,10 +156,10 @@ pub async fn refuse(
     if worth_reading(session, refusal) {
         read_out(session, DRAIN_TIMEOUT).await;
     }
-    let bodyless = session.req_header().method == http::Method::HEAD;
-    session.write_response_header(Box::new(head)).await?;
+    let bodyless = session.request().method == http::Method::HEAD;
+    session.write_head(Box::new(head)).await?;
     if !bodyless {
-        session.write_response_body(body, true).await?;
+        session.write_body(body, true).await?;
     }
     read_out(session, LINGER_TIMEOUT).await;
     Ok(reply.status)
@@ -212,7 +213,7 @@ pub struct Kept {
 /// # Errors
 /// Pingora's, when the caller has gone.
 pub async fn kept(
-    session: &mut ServerSession,
+    session: &mut Downstream<'_>,
     kept: Kept,
     request_id: u128,
 ) -> pingora::Result<u16> {
@@ -223,27 +224,21 @@ pub async fn kept(
     for (name, value) in kept.fields {
         head.insert_header(name, value)?;
     }
-    session.write_response_header(Box::new(head)).await?;
-    session.write_response_body(kept.body, true).await?;
+    session.write_head(Box::new(head)).await?;
+    session.write_body(kept.body, true).await?;
     Ok(OK)
 }
 
 /// Whether the rest of the body is read before the answer is sent. A caller that waits for `100 Continue`
 /// hasn't sent it, and one that is too slow has had its time.
-fn worth_reading(session: &ServerSession, refusal: &Refusal) -> bool {
-    let waits = body::expects_continue(session)
-        && session.response_written().is_none()
-        && session.as_http2().is_none();
+fn worth_reading(session: &Downstream<'_>, refusal: &Refusal) -> bool {
+    let waits = body::expects_continue(session) && !session.has_begun() && !session.is_http2();
     !waits && *refusal != Refusal::BodyTooSlow
 }
 
 /// Reads what is left of the request's body. A connection on which that fails isn't used again.
-async fn read_out(session: &mut ServerSession, timeout: Duration) {
-    if session.is_body_done() {
-        return;
-    }
-    session.set_total_drain_timeout(Some(timeout));
-    if session.drain_request_body().await.is_err() {
-        session.set_keepalive(None);
+async fn read_out(session: &mut Downstream<'_>, timeout: Duration) {
+    if !session.is_body_read() && !session.drain(timeout).await {
+        session.close();
     }
 }

@@ -19,7 +19,6 @@ use super::attempt::Reached;
 use super::cached::Missed;
 use super::relay::{Relay, Relayed, Upstream};
 use super::{Exchange, Served, Understood, counting, verdict};
-use crate::affinity;
 use crate::clock::{self, Moment};
 use crate::config::plan::Backend;
 use crate::context::{Admitted, AttemptEnd, End, Record, Source};
@@ -163,13 +162,13 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.ended(backend, respond::outcome(answer.status));
         tokio::select! {
             () = reached.discard(self.exchange.connector) => Tried::Failed(next),
-            _ = self.exchange.session.read_body_or_idle(true) => Tried::Failed(Next::GiveUp),
+            _ = self.exchange.session.leaves() => Tried::Failed(Next::GiveUp),
         }
     }
 
     /// Whether there still is someone to try again for.
     fn caller_waits(&mut self) -> bool {
-        let left = self.exchange.session.read_body_or_idle(true).now_or_never();
+        let left = self.exchange.session.leaves().now_or_never();
         left.is_none()
     }
 
@@ -223,7 +222,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         let is_stream = self.understood.admitted.stream;
         let stream_open = is_stream.then(|| self.exchange.state.live.stream());
         let mut relay = Relay {
-            session: self.exchange.session,
+            session: self.exchange.session.borrow(),
             upstream: Upstream::new(&mut passing.reached.upstream),
             answer: passing.answer,
             shape: self.understood.caller.shape,
@@ -242,7 +241,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
                 return Tried::Failed(next);
             }
         } else {
-            let cookie = course.cookie(step, affinity::is_secure(relay.session));
+            let cookie = course.cookie(step, relay.session.is_secure());
             let keeping = (&**self.exchange.state, step.backend.as_ref(), cookie);
             let named = self.named.as_deref();
             relay.holder = self.understood.keep(&mut relay.answer, named, keeping);
@@ -279,7 +278,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         let first_token = relayed.first_token;
         self.record.first_token = first_token.map(|at| at.since(self.exchange.arrival.at));
         // What GET shows again (a stored response, a run that is polled) was used, and counted, by a POST.
-        let uses_tokens = self.exchange.session.req_header().method == Method::POST;
+        let uses_tokens = self.exchange.session.request().method == Method::POST;
         let answered = respond::is_success(self.record.status) && !relayed.is_only_error();
         self.record.usage = relayed.usage.filter(|_| uses_tokens && answered);
         self.record.source = match self.record.usage {
@@ -328,7 +327,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             retry_after: None,
             others: self.hold.fields(),
         };
-        let sent = reply::refuse(self.exchange.session, &refusal, fields, request_id).await;
+        let sent = reply::refuse(&mut self.exchange.session, &refusal, fields, request_id).await;
         let abort = sent.is_err();
         self.record.status = sent.unwrap_or(reply::CLIENT_GONE);
         self.record.refusal = Some(refusal);

@@ -45,7 +45,7 @@ impl Understood<'_> {
         let clues = Clues {
             api: &self.caller.api.name,
             id: named,
-            headers: &exchange.session.req_header().headers,
+            headers: &exchange.session.request().headers,
         };
         let (plan, pool) = (&exchange.arrival.plan, &self.admitted.pool);
         let holders = &exchange.state.holders;

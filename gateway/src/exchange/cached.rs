@@ -60,7 +60,7 @@ impl Exchange<'_> {
         let looked = tokio::select! {
             biased;
             looked = Box::pin(look_up(means, question)) => Some(looked),
-            _ = self.session.read_body_or_idle(true) => None,
+            _ = self.session.leaves() => None,
             () = self.state.stop.cut() => return Box::pin(self.decline(verdict::stopped(), Some(understood.caller))).await,
         };
         understood.body_wait += clock::now().since(begun);
@@ -98,7 +98,7 @@ impl Exchange<'_> {
     fn asked<'c>(&'c self, understood: &'c Understood<'_>) -> cache::Call<'c> {
         cache::Call {
             plan: &self.arrival.plan,
-            head: self.session.req_header(),
+            head: self.session.request(),
             caller: &understood.caller,
             admitted: &understood.admitted,
             facts: understood.facts.as_ref(),
@@ -137,11 +137,11 @@ impl Exchange<'_> {
             usage: call.usage,
             duration: embedded.duration,
         };
-        account::embedded(self.state, self.arrival, self.session.req_header(), spent);
+        account::embedded(self.state, self.arrival, self.session.request(), spent);
     }
 
     async fn replay(
-        self,
+        mut self,
         understood: Understood<'_>,
         policy: &SemanticCache,
         found: &Found,
@@ -154,7 +154,7 @@ impl Exchange<'_> {
         kept.fields.extend(hold.await.fields());
         let body = kept.body.clone();
         let heard = understood.hear(&self, || Answered::Whole(body));
-        let sent = reply::kept(self.session, kept, self.arrival.request_id).await;
+        let sent = reply::kept(&mut self.session, kept, self.arrival.request_id).await;
         let abort = sent.is_err();
         let end = match abort {
             false => End::Cached,

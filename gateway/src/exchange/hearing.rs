@@ -19,7 +19,7 @@ impl Understood<'_> {
     ) -> Option<Arc<Heard>> {
         let plan = &exchange.arrival.plan;
         let log = plan.message_log.as_ref()?;
-        let public = Public::of(exchange.session.req_header());
+        let public = Public::of(exchange.session.request());
         let asked = Asked {
             model: &self.admitted.model,
             stream: self.admitted.stream,

@@ -19,7 +19,6 @@ use filters::answer::{Opening, StreamMeter};
 use filters::route::Shape;
 use filters::usage::Usage;
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
 
 pub use self::opening::{Begun, Trouble};
 pub use self::upstream::Upstream;
@@ -30,7 +29,7 @@ use self::upstream::Came;
 use crate::affinity::Holder;
 use crate::clock::Moment;
 use crate::context::End;
-use crate::downstream;
+use crate::downstream::Downstream;
 use crate::stage::cache::{Keeping, Made};
 use crate::stage::limit::Hold;
 use crate::stage::respond::{self, BrokenBy, Failure, Framing};
@@ -93,7 +92,7 @@ impl Relayed {
 /// The two connections of a relay, and what is known of the answer.
 pub struct Relay<'a> {
     /// To the caller.
-    pub session: &'a mut ServerSession,
+    pub session: Downstream<'a>,
     /// To the backend; its head is read.
     pub upstream: Upstream<'a>,
     /// The answer's head.
@@ -149,7 +148,7 @@ impl Relay<'_> {
     }
 
     fn is_bodyless(&self) -> bool {
-        respond::is_bodyless(&self.session.req_header().method, self.answer.status)
+        respond::is_bodyless(&self.session.request().method, self.answer.status)
     }
 
     async fn next(&mut self) -> Next {
@@ -160,7 +159,7 @@ impl Relay<'_> {
         tokio::select! {
             // First the caller: events that never cease mustn't hide that it left.
             biased;
-            _ = self.session.read_body_or_idle(true) => Next::Gone,
+            _ = self.session.leaves() => Next::Gone,
             came = self.upstream.next() => match came {
                 Came::Chunk(chunk) => Next::Chunk(chunk),
                 Came::Over(over) => Next::over(over),
@@ -171,19 +170,16 @@ impl Relay<'_> {
     }
 
     async fn send_head(&mut self, framing: Framing) -> Result<(), Relayed> {
-        let version = self.session.req_header().version;
+        let version = self.session.request().version;
         let answer = respond::taken(&mut self.answer);
         let head = respond::head(answer, self.hold.fields(), framing, version);
         let closes = version < http::Version::HTTP_11
             && framing != Framing::Bodyless
             && !head.headers.contains_key(http::header::CONTENT_LENGTH);
         if closes {
-            self.session.set_keepalive(None);
+            self.session.close();
         }
-        // It leaves with what follows it.
-        downstream::hold(self.session);
-        let sent = self.session.write_response_header(head).await;
-        downstream::release(self.session);
+        let sent = self.session.write_head(head).await;
         sent.map_err(|_| Relayed::new(End::ClientGone))
     }
 
@@ -193,9 +189,9 @@ impl Relay<'_> {
         }
         if self.upstream.over() == Some(upstream::Over::End) && self.keeping.is_none() {
             // The end of the body follows at once, and takes this along.
-            downstream::hold(self.session);
+            self.session.hold(true);
         }
-        let sent = self.session.write_response_body(bytes, false).await;
+        let sent = self.session.write_body(bytes, false).await;
         sent.map_err(|_| ())
     }
 
@@ -209,8 +205,8 @@ impl Relay<'_> {
     }
 
     async fn finish(&mut self) -> End {
-        downstream::release(self.session);
-        match self.session.write_response_body(Bytes::new(), true).await {
+        self.session.hold(false);
+        match self.session.write_body(Bytes::new(), true).await {
             Ok(()) => End::Complete,
             Err(_) => End::ClientGone,
         }

@@ -1,23 +1,26 @@
 //! Requests that are understood, over HTTP/1.1, without Pingora's proxy.
 //!
 //! The proxy makes ready for all that it might have to do with a request (modules, caches, subrequests, a loop of its own),
-//! which costs as much as deciding a call does. A request that its loop must carry (a WebSocket, an upload that isn't
-//! held) is put back into the connection, and the proxy takes it, and this connection's later ones, from there.
+//! which costs as much as deciding a call does. A request whose head is plain is read and answered by a session of our own,
+//! any other by Pingora's. One that its proxy's loop must carry (a WebSocket, an upload that isn't held) is put back into
+//! the connection, and the proxy takes it, and this connection's later ones, from there.
 //! Never decides more than that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Method;
-use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
-use pingora::protocols::Stream;
+use pingora::apps::ReusedHttpStream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use tokio::sync::Notify;
 
 use super::{Listener, head_allowance};
+use crate::clock;
 use crate::context::Arrival;
-use crate::downstream;
+use crate::downstream::Downstream;
+use crate::downstream::http1::{Came, Http1};
+use crate::downstream::joined::{self, Joined};
 use crate::passthrough;
 use crate::reply;
 use crate::upstream::fault::Fault;
@@ -47,56 +50,103 @@ impl Leaving {
 
 impl Listener {
     /// Serves the requests of a connection over HTTP/1.1, one after the other.
-    pub(super) async fn connection(&self, stream: Stream, shutdown: &ShutdownWatch) {
-        let mut session = ServerSession::new_http1(stream);
-        // Without a bound of Pingora's, which would cut a longer `header-timeout` short.
-        session.set_keepalive((!*shutdown.borrow()).then_some(0));
+    pub(super) async fn connection(&self, joined: Joined, shutdown: &ShutdownWatch) {
+        let mut own = Http1::new(joined);
+        let mut is_first = true;
         loop {
-            let allowed = head_allowance(&session, &self.gateway.state.plan.load().server.limits);
-            let served = match downstream::begin(&session) {
-                true => self.direct(session, allowed, shutdown).await,
-                false => Box::pin(self.proxied(session, allowed, shutdown)).await,
+            let (allowed, held_bytes) = {
+                let server = &self.gateway.state.plan.load().server;
+                let allowed = head_allowance(is_first, &server.limits);
+                (allowed, server.max_request_body_bytes)
             };
-            let Some((stream, settings)) = served.map(ReusedHttpStream::consume) else {
+            let begun = clock::now();
+            let came = tokio::select! {
+                // What has come already is served.
+                biased;
+                came = within(allowed, own.next()) => came.unwrap_or(Came::Nothing),
+                () = self.leaving.comes() => Came::Nothing,
+            };
+            let goes_on = match came {
+                Came::Nothing => false,
+                Came::Plain if own.unread_body_bytes() <= held_bytes => {
+                    self.plain(&mut own, shutdown).await
+                }
+                // A longer body may be carried.
+                Came::Plain | Came::Odd => {
+                    let left = allowed.saturating_sub(clock::now().since(begun));
+                    let served = self.odd(own.into_joined(), left, shutdown);
+                    let Some(joined) = Box::pin(served).await else {
+                        return;
+                    };
+                    own = Http1::new(joined);
+                    true
+                }
+            };
+            if !goes_on {
                 return;
-            };
-            session = ServerSession::new_http1(stream);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
             }
+            is_first = false;
         }
     }
 
-    /// Serves one request; the connection, where another one may follow on it.
-    async fn direct(
+    /// Serves a plain request; whether another one may follow.
+    async fn plain(&self, own: &mut Http1, shutdown: &ShutdownWatch) -> bool {
+        let mut arrival = Arrival::now(&self.gateway.state);
+        if *shutdown.borrow() {
+            // No request follows where the process is about to end.
+            own.close();
+        }
+        let is_whole = self.gateway.serve(Downstream::Own(own), &mut arrival).await;
+        is_whole && own.finish().await
+    }
+
+    /// Serves a request with Pingora's session; the connection, where another one may follow on it.
+    async fn odd(
         &self,
-        mut session: ServerSession,
+        joined: Joined,
         allowed: Duration,
         shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
+    ) -> Option<Joined> {
+        let mut session = ServerSession::new_http1(Box::new(joined));
+        // Without a bound of Pingora's, which would cut a longer `header-timeout` short.
+        session.set_keepalive((!*shutdown.borrow()).then_some(0));
+        joined::keep(&session, true);
         if !self.read_head(&mut session, allowed).await {
             return None;
         }
         let mut arrival = Arrival::now(&self.gateway.state);
-        let head = session.req_header();
-        if head.method == Method::CONNECT
-            || passthrough::may_be_carried(&session, &arrival.plan.server)
-        {
-            let session = downstream::put_back(session)?;
-            return Box::pin(self.proxied(session, allowed, shutdown)).await;
-        }
-        downstream::keep_nothing(&session);
-        if *shutdown.borrow() {
-            // No request follows where the process is about to end.
-            session.set_keepalive(None);
-        }
-        if !self.gateway.serve(&mut session, &mut arrival).await {
+        let is_connect = session.req_header().method == Method::CONNECT;
+        let mut downstream = Downstream::Pingora(&mut session);
+        if is_connect || passthrough::may_be_carried(&downstream, &arrival.plan.server) {
+            drop(arrival);
+            self.carried(joined::put_back(session)?, allowed, shutdown)
+                .await;
             return None;
         }
-        let settings = HttpPersistentSettings::for_session(&session);
+        if *shutdown.borrow() {
+            downstream.close();
+        }
+        joined::keep(&session, false);
+        let downstream = Downstream::Pingora(&mut session);
+        if !self.gateway.serve(downstream, &mut arrival).await {
+            return None;
+        }
         let (stream, next) = session.finish().await.ok().flatten()?.into_parts();
-        let stream = downstream::with_unread(stream, next)?;
-        Some(ReusedHttpStream::new(stream, Some(settings)))
+        joined::with_unread(stream, next)
+    }
+
+    /// Leaves a connection to Pingora's proxy.
+    async fn carried(&self, session: ServerSession, allowed: Duration, shutdown: &ShutdownWatch) {
+        let mut served = self.proxied(session, allowed, shutdown).await;
+        while let Some((stream, settings)) = served.map(ReusedHttpStream::consume) {
+            let mut session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+            let limits = self.gateway.state.plan.load().server.limits.clone();
+            let allowed = head_allowance(false, &limits);
+            served = self.proxied(session, allowed, shutdown).await;
+        }
     }
 
     /// Reads a request's head; false where none came, or none that is one.

@@ -6,11 +6,10 @@ use std::borrow::Cow;
 
 use filters::route::{Call, Form, Shape};
 use http::{Method, header};
-use pingora::protocols::http::ServerSession;
 
-use crate::affinity;
 use crate::body;
 use crate::config::plan::Server;
+use crate::downstream::Downstream;
 
 /// A call, and how its caller came, beyond the request's head.
 #[derive(Debug)]
@@ -31,9 +30,9 @@ pub struct Kept {
 
 impl Kept {
     /// Keeps what the call borrows from its head.
-    pub fn of(call: &Call<'_>, session: &ServerSession) -> Self {
+    pub fn of(call: &Call<'_>, session: &Downstream<'_>) -> Self {
         Kept {
-            method: session.req_header().method.clone(),
+            method: session.request().method.clone(),
             operation: call.operation,
             form: call.form,
             deployment: call.deployment.as_deref().map(str::to_owned),
@@ -42,7 +41,7 @@ impl Kept {
             model_in_body: call.model_in_body,
             model_optional: call.model_optional,
             is_upgrade: is_websocket(session),
-            is_secure: affinity::is_secure(session),
+            is_secure: session.is_secure(),
         }
     }
 
@@ -64,22 +63,22 @@ impl Kept {
 
 /// Whether the caller asks for a WebSocket. Any other `Upgrade`, such as to HTTP/2, is an offer that a server
 /// may ignore: a call with it is understood and metered like every other.
-pub fn is_websocket(session: &ServerSession) -> bool {
-    let head = session.req_header();
+pub fn is_websocket(session: &Downstream<'_>) -> bool {
+    let head = session.request();
     let asks = head
         .headers
         .get(header::UPGRADE)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    session.is_upgrade_req() && head.method == Method::GET && asks
+    session.is_upgrade() && head.method == Method::GET && asks
 }
 
 /// Whether a request may have to be carried, as far as its head tells.
-pub fn may_be_carried(session: &ServerSession, server: &Server) -> bool {
+pub fn may_be_carried(session: &Downstream<'_>, server: &Server) -> bool {
     is_websocket(session) || is_large(session, server)
 }
 
 /// Whether the body that is announced is larger than what is held.
-pub fn is_large(session: &ServerSession, server: &Server) -> bool {
+pub fn is_large(session: &Downstream<'_>, server: &Server) -> bool {
     let stated = body::stated_length_bytes(session);
     stated.is_some_and(|length| length > server.max_request_body_bytes)
 }

@@ -33,7 +33,7 @@ impl Attempts<'_, '_> {
         let token = tokio::select! {
             biased;
             token = token => token.map_err(|_| Unreached::NoToken)?,
-            _ = self.exchange.session.read_body_or_idle(true) => return Err(Unreached::Gone),
+            _ = self.exchange.session.leaves() => return Err(Unreached::Gone),
             () = self.exchange.state.stop.cut() => return Err(Unreached::Stopped),
         };
         let mut fresh = false;
@@ -49,7 +49,7 @@ impl Attempts<'_, '_> {
             let reached = tokio::select! {
                 biased;
                 reached = attempt::attempt(connector, peers, backend, (head, &outgoing), fresh) => reached,
-                _ = self.exchange.session.read_body_or_idle(true) => return Err(Unreached::Gone),
+                _ = self.exchange.session.leaves() => return Err(Unreached::Gone),
                 () = self.exchange.state.stop.cut() => return Err(Unreached::Stopped),
             };
             match reached {
@@ -66,7 +66,7 @@ impl Attempts<'_, '_> {
         outgoing: &Outgoing,
         token: Option<&HeaderValue>,
     ) -> pingora::Result<RequestHeader> {
-        let request = self.exchange.session.req_header();
+        let request = self.exchange.session.request();
         let reading = match self.understood.caller.shape {
             Shape::Other if affinity::makes(&self.understood.call) => Reading::Understood,
             Shape::Other => Reading::Untouched,

@@ -87,7 +87,7 @@ impl Relay<'_> {
         }
         let mut relayed = match self.send_head(Framing::Length(body.len())).await {
             Err(relayed) => relayed,
-            Ok(()) => match self.session.write_response_body(body.clone(), true).await {
+            Ok(()) => match self.session.write_body(body.clone(), true).await {
                 Ok(()) => Relayed::new(End::Complete),
                 Err(_) => Relayed::new(End::ClientGone),
             },
