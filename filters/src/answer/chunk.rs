@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use crate::answer::Inner;
+use crate::answer::report::Inner;
 use crate::answer::template::Place;
 use crate::answer::texts::Part;
 use crate::route::Shape;
