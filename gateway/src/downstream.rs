@@ -2,6 +2,7 @@
 //!
 //! Never decides what is said.
 
+mod answer;
 pub mod head;
 pub mod http1;
 pub mod joined;

@@ -128,6 +128,7 @@ fn only_reply_and_respond_know_an_http_status() {
         "gateway/src/admin",
         "gateway/src/config",
         "gateway/src/upstream/http1",
+        "gateway/src/downstream/answer",
     ];
     none(
         "status",

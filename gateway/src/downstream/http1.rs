@@ -16,15 +16,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
 use pingora::{Error, ErrorType, OrErr, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::answer::{self, Answer};
 use super::head;
 use super::joined::Joined;
-use crate::clock;
 use crate::within::within;
 
 /// The first read of a request. A longer head isn't plain. Bytes.
@@ -33,10 +32,6 @@ const READ_BYTES: usize = 8 << 10;
 const AHEAD_MAX_BYTES: usize = 16 << 10;
 /// So much is held back to leave with what follows it. Bytes.
 const HELD_MAX_BYTES: usize = 16 << 10;
-/// Room for an answer's head; most are smaller. Bytes.
-const HEAD_BYTES: usize = 1 << 10;
-/// A chunk's size in hexadecimal digits, and its line's end. Bytes.
-const SIZE_LINE_BYTES: usize = 18;
 
 /// What came of waiting for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,21 +61,6 @@ pub struct Http1 {
     write_timeout: Duration,
     peer: Option<IpAddr>,
     is_secure: bool,
-}
-
-/// How far the answer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
-    /// Its head isn't written.
-    None,
-    /// So many bytes of the body are still to come.
-    Length(u64),
-    /// The body comes in chunks.
-    Chunked,
-    /// The body ends with the connection.
-    UntilClose,
-    /// All of it is written.
-    Whole,
 }
 
 impl Http1 {
@@ -275,23 +255,7 @@ impl Http1 {
         self.answer = Answer::of(head);
         // A body that nobody reads would be taken for the next request.
         self.keeps_alive &= self.unread_body_bytes == 0 && self.answer != Answer::UntilClose;
-        let out = &mut self.held;
-        out.reserve(HEAD_BYTES);
-        out.put_slice(b"HTTP/1.1 ");
-        out.put_slice(head.status.as_str().as_bytes());
-        out.put_u8(b' ');
-        out.put_slice(head.status.canonical_reason().unwrap_or("").as_bytes());
-        out.put_slice(b"\r\n");
-        for (name, value) in &head.headers {
-            field(out, name.as_str().as_bytes(), value.as_bytes());
-        }
-        if !head.headers.contains_key(header::DATE) {
-            field(out, b"date", &clock::http_date());
-        }
-        if !self.keeps_alive {
-            field(out, b"connection", b"close");
-        }
-        out.put_slice(b"\r\n");
+        answer::write_head(&mut self.held, head, !self.keeps_alive);
     }
 
     /// Writes some of the body; with `end` the last of it.
@@ -299,22 +263,8 @@ impl Http1 {
     /// # Errors
     /// The caller has gone or takes nothing, or the body isn't as long as was stated.
     pub async fn write_body(&mut self, body: &[u8], end: bool) -> Result<()> {
-        let mut line = [0; SIZE_LINE_BYTES];
-        let (before, body, after): (&[u8], &[u8], &[u8]) = match &mut self.answer {
-            Answer::None | Answer::Whole => (b"", b"", b""),
-            Answer::UntilClose => (b"", body, b""),
-            Answer::Length(left) => {
-                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(body.len());
-                *left -= taken as u64;
-                (b"", &body[..taken], b"")
-            }
-            Answer::Chunked => match (body.is_empty(), end) {
-                (true, false) => (b"", b"", b""),
-                (true, true) => (b"", b"", b"0\r\n\r\n"),
-                (false, false) => (size_line(&mut line, body.len()), body, b"\r\n"),
-                (false, true) => (size_line(&mut line, body.len()), body, b"\r\n0\r\n\r\n"),
-            },
-        };
+        let mut line = [0; answer::SIZE_LINE_BYTES];
+        let [before, body, after] = self.answer.frame(body, end, &mut line);
         let length = before.len() + body.len() + after.len();
         if self.holds && !end && self.held.len() + length <= HELD_MAX_BYTES {
             for part in [before, body, after] {
@@ -361,49 +311,9 @@ impl Http1 {
     }
 }
 
-impl Answer {
-    fn of(head: &ResponseHeader) -> Self {
-        if matches!(
-            head.status,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-        ) {
-            return Answer::Length(0);
-        }
-        if head.headers.contains_key(header::TRANSFER_ENCODING) {
-            return Answer::Chunked;
-        }
-        let length = head.headers.get(header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        length.map_or(Answer::UntilClose, Answer::Length)
-    }
-}
-
 /// A request before there is one.
 fn nothing() -> RequestHeader {
     RequestHeader::from(http::Request::new(()).into_parts().0)
-}
-
-fn field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.put_slice(name);
-    out.put_slice(b": ");
-    out.put_slice(value);
-    out.put_slice(b"\r\n");
-}
-
-/// A chunk's size as its line.
-fn size_line(line: &mut [u8; SIZE_LINE_BYTES], size: usize) -> &[u8] {
-    let mut at = SIZE_LINE_BYTES - 2;
-    line[at..].copy_from_slice(b"\r\n");
-    let mut left = size;
-    loop {
-        at -= 1;
-        line[at] = b"0123456789abcdef"[left & 15];
-        left >>= 4;
-        if left == 0 {
-            return &line[at..];
-        }
-    }
 }
 
 async fn write_all<const N: usize>(
