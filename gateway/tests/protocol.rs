@@ -315,6 +315,125 @@ fn many_requests_share_one_connection() {
     assert!(backend.connections() < 50, "{}", backend.connections());
 }
 
+#[test]
+fn requests_of_all_forms_come_through_one_connection_in_order_however_they_are_cut() {
+    let backend = Backend::start(|request, stream| {
+        let seen = format!("{} {}", request.path(), request.body.len());
+        let length = seen.len();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\n"
+        )?;
+        if !request.line.starts_with("HEAD") {
+            stream.write_all(seen.as_bytes())?;
+        }
+        Ok(After::Keep)
+    });
+    let gateway = before(&backend);
+    let forms = 7;
+    for cut in [1 << 20, 9000, 4096, 1000, 77] {
+        let mut sent = Vec::new();
+        let mut expected = Vec::new();
+        for number in 0..5 * forms {
+            // Long enough for several reads of a head, and for none.
+            let length = [0, 3, 5000, 20_000][number % 4];
+            let body = "x".repeat(length);
+            let path = format!("/v1/files/{number}");
+            let head = format!("{path} HTTP/1.1\r\nhost: a\r\napi-key: {KEY}\r\n");
+            let (request, is_head, length) = match number % forms {
+                0 => (
+                    format!("POST {head}content-length: {length}\r\n\r\n{body}"),
+                    false,
+                    length,
+                ),
+                1 => (format!("GET {head}\r\n"), false, 0),
+                2 => (
+                    format!(
+                        "POST {head}transfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n1;x=y\r\nf\r\n0\r\n\r\n"
+                    ),
+                    false,
+                    6,
+                ),
+                3 => (format!("HEAD {head}\r\n"), true, 0),
+                4 => (
+                    format!(
+                        "POST {head}content-length: {length}\r\ncontent-length: {length}\r\n\r\n{body}"
+                    ),
+                    false,
+                    length,
+                ),
+                5 => (
+                    format!("GET {head}connection: keep-alive, x-hop\r\nx-hop: 1\r\n\r\n"),
+                    false,
+                    0,
+                ),
+                _ => (
+                    format!(
+                        "POST {head}x-long: {}\r\ncontent-length: {length}\r\n\r\n{body}",
+                        "y".repeat(9000)
+                    ),
+                    false,
+                    length,
+                ),
+            };
+            sent.extend_from_slice(request.as_bytes());
+            expected.push((is_head, format!("{path} {length}")));
+        }
+        let mut stream = http::connect(&gateway.url["http://".len()..]).unwrap();
+        let mut answers = BufReader::new(stream.try_clone().unwrap());
+        let sending = std::thread::spawn(move || {
+            for part in sent.chunks(cut) {
+                stream.write_all(part).unwrap();
+            }
+            stream
+        });
+        for (is_head, seen) in expected {
+            let (status, fields) = http::read_head(&mut answers).unwrap();
+            assert_eq!(status, 200, "{seen}");
+            let length = fields
+                .iter()
+                .find(|field| field.0.eq_ignore_ascii_case("content-length"));
+            assert_eq!(
+                length.unwrap().1,
+                seen.len().to_string(),
+                "{seen} cut by {cut}"
+            );
+            if !is_head {
+                let mut body = vec![0; seen.len()];
+                answers.read_exact(&mut body).unwrap();
+                assert_eq!(String::from_utf8(body).unwrap(), seen, "cut by {cut}");
+            }
+        }
+        sending.join().unwrap();
+    }
+}
+
+#[test]
+fn a_connection_ends_where_its_caller_asks_for_that() {
+    let (gateway, _backend) = gateway();
+    for request in [
+        "GET /v1/files HTTP/1.1\r\nhost: a\r\nconnection: close\r\n",
+        "GET /v1/files HTTP/1.1\r\nhost: a\r\nconnection: x, close\r\n",
+        "GET /v1/files HTTP/1.0\r\n",
+        "POST /v1/files HTTP/1.1\r\nhost: a\r\nConnection: Close\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let end = if request.contains("chunked") {
+            "\r\n0\r\n\r\n"
+        } else {
+            "\r\n"
+        };
+        let mut stream = http::connect(&gateway.url["http://".len()..]).unwrap();
+        write!(stream, "{request}api-key: {KEY}\r\n{end}").unwrap();
+        let mut text = String::new();
+        // To the end of the connection, which comes.
+        stream.read_to_string(&mut text).unwrap();
+        assert!(
+            text.contains(" 200 ") && text.ends_with("{}"),
+            "{request}{text}"
+        );
+    }
+}
+
 fn gateway() -> (Gateway, Backend) {
     let backend = Backend::fixed(200, &[("content-type", "application/json")], "{}");
     (before(&backend), backend)

@@ -70,7 +70,9 @@ pub fn put_back(session: ServerSession) -> Option<ServerSession> {
 /// The connection after a request, with what was read of the next one.
 pub fn with_unread(stream: Stream, next: Option<BytesMut>) -> Option<Joined> {
     let mut joined = *stream.into_any().downcast::<Joined>().ok()?;
-    if let Some(next) = next {
+    if let Some(mut next) = next {
+        // Whoever read it may not have read all that had come.
+        next.extend_from_slice(&joined.unread);
         joined.unread = next;
     }
     Some(joined)
