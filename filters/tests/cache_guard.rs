@@ -157,8 +157,8 @@ fn traps_are_stopped() {
             Reason::Quote,
         ),
         (
-            "Summarize https://a.example/x",
-            "Summarize https://a.example/y",
+            "Read https://a.example/x",
+            "Read https://a.example/y",
             Reason::Code,
         ),
         ("Who is John Smith?", "Who is John Miller?", Reason::Name),
@@ -168,8 +168,8 @@ fn traps_are_stopped() {
             Reason::Order,
         ),
         (
-            "who hit whom: Tom hit Jim",
-            "who hit whom: Jim hit Tom",
+            "who hit whom, Tom hit Jim",
+            "who hit whom, Jim hit Tom",
             Reason::Order,
         ),
         (
@@ -252,6 +252,72 @@ fn traps_are_stopped() {
             "How do I lose weight fast?",
             Reason::Added,
         ),
+        ("Is IT hard?", "Is it hard?", Reason::Name),
+        ("What is IT?", "What is it?", Reason::Name),
+        ("Is 100 Mb fast?", "Is 100 MB fast?", Reason::Name),
+        ("Is Polish hard?", "Is polish hard?", Reason::Name),
+        (
+            "How do I serve Turkey?",
+            "How do I serve turkey?",
+            Reason::Name,
+        ),
+        (
+            "Translate to German: I am glad.",
+            "Translate to German: I am happy.",
+            Reason::Quote,
+        ),
+        (
+            "What does this print?\nif x:\n    a()\nb()",
+            "What does this print?\nif x:\n    a()\n    b()",
+            Reason::Quote,
+        ),
+        (
+            "Which of these is best?\nred\nblue",
+            "Which of these is best?\nblue\nred",
+            Reason::Quote,
+        ),
+        (
+            "Hi!\nReply to this:\nCan you come?",
+            "Hi!\nReply to this:\nCould you come?",
+            Reason::Quote,
+        ),
+        (
+            "Fix the commas in it: Let us eat, Bob",
+            "Fix the commas in it: Let us eat Bob",
+            Reason::Quote,
+        ),
+        (
+            "What does the regex ab? match",
+            "What does the regex ab match",
+            Reason::Quote,
+        ),
+        (
+            "What do I type for ab?+",
+            "What do I type for ab?",
+            Reason::Code,
+        ),
+        // A mark that nobody sees, a letter of another script that looks the same, and one that is put together from two.
+        (
+            "Who owns paypal.com?",
+            "Who owns p\u{430}ypal.com?",
+            Reason::Language,
+        ),
+        (
+            "How do I log in?",
+            "How do I log\u{200b} in?",
+            Reason::Language,
+        ),
+        (
+            "How do I log in?",
+            "\u{202e}How do I log in?",
+            Reason::Language,
+        ),
+        (
+            "Where is my resume?",
+            "Where is my re\u{301}sume\u{301}?",
+            Reason::Language,
+        ),
+        ("What does 👍 mean?", "What does 👎 mean?", Reason::Language),
         ("如何重置我的密码？", "如何取消我的订阅？", Reason::Language),
         (
             "Wie koche ich Kaffee?",
@@ -287,7 +353,7 @@ fn no_trap_of_our_list_is_a_match() {
         }
         count += 1;
     }
-    assert!(count > 150);
+    assert!(count > 400);
 }
 
 #[test]
@@ -295,7 +361,7 @@ fn in_any_script_the_same_text_matches() {
     for (a, b) in [
         ("如何重置我的密码？", " 如何重置我的密码？ "),
         ("Как сварить кофе?", "Как  сварить кофе"),
-        ("Wie koche ich Kaffee?", "wie koche ich Kaffee"),
+        ("Wie koche ich Kaffee?", "Wie  koche ich Kaffee"),
     ] {
         assert_eq!(compare(a, b), Verdict::Match, "{a} | {b}");
     }

@@ -6,6 +6,10 @@
 //! what is left over and in which order the rest stands:
 //!
 //! - a number, a name, an identifier, a quotation, a negation, another person, another kind of question left over: no;
+//! - what stands behind a colon or on a new line is a text to do something with: not the same to the letter: no. Where a
+//!   prompt speaks of words ("translate", "the plural of"), nothing stands for another word;
+//! - forms of a word are one only where time and number don't matter: "brew" and "brewed" where it is asked how
+//!   anybody does it, "who rules" and "who ruled" never;
 //! - one word left over, on one side or on both: no, that is how near misses look;
 //! - a few left over in a long common text: no, for the same reason;
 //! - the same words in another order: no, unless whole parts of the sentence changed places, each with its
@@ -23,16 +27,22 @@
 
 use std::collections::HashMap;
 
+use crate::cache::guard::order::{is_other_thing, order};
 use crate::cache::guard::pairs::Pairs;
 use crate::cache::guard::reading::{Intent, Reading, Sort, Word};
+use crate::cache::guard::scan::Kind;
+use crate::cache::guard::wording::Wording;
 
 mod frame;
 mod lemma;
+mod order;
 mod pairs;
+mod place;
 mod reading;
 mod scan;
 mod spelling;
 mod tables;
+mod wording;
 
 /// Longer prompts match only if they are the same text.
 pub const MAX_BYTES: usize = 16 << 10;
@@ -55,7 +65,7 @@ pub enum Reason {
     Number,
     /// One says not what the other says.
     Negation,
-    /// A quotation.
+    /// A quotation, a text to do something with, or words that are asked about.
     Quote,
     /// An identifier, an address, an expression.
     Code,
@@ -106,11 +116,18 @@ impl Reason {
 
 /// Compares two prompts. The order of the two doesn't matter.
 pub fn compare(a: &str, b: &str) -> Verdict {
-    if same_text(a, b) {
+    if a == b {
         return Verdict::Match;
     }
     if a.len().max(b.len()) > MAX_BYTES {
         return Verdict::Differs(Reason::TooLong);
+    }
+    let ((a, given_a), (b, given_b)) = (wording::split(a), wording::split(b));
+    if given_a != given_b {
+        return Verdict::Differs(Reason::Quote);
+    }
+    if same_words(a, b) {
+        return Verdict::Match;
     }
     if !is_latin(a) || !is_latin(b) {
         return Verdict::Differs(Reason::Language);
@@ -122,26 +139,39 @@ pub fn compare(a: &str, b: &str) -> Verdict {
     }
 }
 
-/// Whether only spacing and the last mark differ.
-fn same_text(a: &str, b: &str) -> bool {
-    let words = |text: &'_ str| -> Vec<String> {
-        let text = text.trim().trim_end_matches(['.', '?', '!']);
-        text.split_whitespace().map(str::to_owned).collect()
+/// Whether only spacing and the last mark behind a word differ.
+fn same_words(a: &str, b: &str) -> bool {
+    let unmarked = |text: &'_ str| {
+        let text = text.trim_end();
+        let bare = text.trim_end_matches(['.', '?', '!']).trim_end();
+        match bare.ends_with(char::is_alphanumeric) {
+            true => bare.to_owned(),
+            false => text.to_owned(),
+        }
     };
-    a == b || a.len().abs_diff(b.len()) < a.len().max(64) && words(a) == words(b)
+    let (a, b) = (unmarked(a), unmarked(b));
+    a.split_whitespace().eq(b.split_whitespace())
 }
 
-/// Whether every letter and digit is one whose words can be told apart here.
+/// Whether all of it can be told apart here: not so other scripts, letters that are put together from several, symbols, and
+/// what isn't seen.
 fn is_latin(text: &str) -> bool {
     text.chars().all(|c| {
         c.is_ascii()
-            || !c.is_alphanumeric()
             || matches!(c, '\u{c0}'..='\u{24f}' | '\u{1e00}'..='\u{1eff}' | 'ª' | 'º' | 'µ')
+            || matches!(
+                c,
+                '‘' | '’' | '“' | '”' | '«' | '»' | '¿' | '¡' | '–' | '—' | '…' | '•'
+            )
+            || matches!(c, '€' | '£' | '°' | '§' | '\u{a0}')
     })
 }
 
 fn against(a: &Reading, b: &Reading) -> Option<Reason> {
-    let pairs = Pairs::of(&a.words, &b.words);
+    if a.wording.max(b.wording) == Wording::Verbatim && !said_the_same(a, b) {
+        return Some(Reason::Quote);
+    }
+    let pairs = Pairs::of(a, b);
     let left = || {
         pairs
             .left_a
@@ -162,6 +192,9 @@ fn against(a: &Reading, b: &Reading) -> Option<Reason> {
             return Some(reason);
         }
     }
+    if names_differ(a, b, &pairs) {
+        return Some(Reason::Name);
+    }
     if !(a.is_english && b.is_english) && (left().next().is_some() || pairs.is_reordered()) {
         return Some(Reason::Language);
     }
@@ -171,10 +204,52 @@ fn against(a: &Reading, b: &Reading) -> Option<Reason> {
     if persons_differ(a, b, &pairs) {
         return Some(Reason::Person);
     }
+    if a.definite != b.definite && is_yes_or_no(a) && is_yes_or_no(b) {
+        return Some(Reason::Added);
+    }
     if links_exclude(&a.links, &b.links) || a.stranded() != b.stranded() {
         return Some(Reason::Opposite);
     }
     wording(a, b, &pairs)
+}
+
+/// Every word and mark, but for the capital that begins it and the last mark.
+fn said_the_same(a: &Reading, b: &Reading) -> bool {
+    let said = |reading: &Reading| -> Vec<(String, Kind)> {
+        let mut said: Vec<(String, Kind)> = reading
+            .said
+            .iter()
+            .map(|token| (token.text.clone(), token.kind))
+            .collect();
+        if let Some((_, kind @ Kind::Word { .. })) = said.first_mut() {
+            *kind = Kind::Word { is_capital: false };
+        }
+        while said
+            .last()
+            .is_some_and(|(_, kind)| matches!(kind, Kind::Pause | Kind::Stop))
+        {
+            said.pop();
+        }
+        said
+    };
+    said(a) == said(b)
+}
+
+/// "Polish" and "polish", unless the one is written without any capital.
+fn names_differ(a: &Reading, b: &Reading, pairs: &Pairs) -> bool {
+    pairs.paired.iter().any(|(of_a, of_b)| {
+        let (of_a, of_b) = (&a.words[*of_a], &b.words[*of_b]);
+        match (of_a.sort == Sort::Name, of_b.sort == Sort::Name) {
+            (true, false) => of_b.is_lower && b.has_capitals,
+            (false, true) => of_a.is_lower && a.has_capitals,
+            (true, true) | (false, false) => false,
+        }
+    })
+}
+
+/// "Is the water cold" asks of some water, "is water cold" of any.
+fn is_yes_or_no(reading: &Reading) -> bool {
+    matches!(reading.intents[..], [Intent::IsIt | Intent::WillIt])
 }
 
 fn wording(a: &Reading, b: &Reading, pairs: &Pairs) -> Option<Reason> {
@@ -210,78 +285,6 @@ fn wording(a: &Reading, b: &Reading, pairs: &Pairs) -> Option<Reason> {
     Some(Reason::Reworded)
 }
 
-/// "What is processing?" and "what is a process?": where little more is said, an "-ing" names another thing.
-fn is_other_thing(a: &Reading, b: &Reading, pairs: &Pairs) -> bool {
-    let asks_what =
-        |reading: &Reading| reading.intents.iter().all(|intent| *intent == Intent::What);
-    let names_deed = |word: &Word| word.text.ends_with("ing");
-    pairs.paired.len() < 3
-        && asks_what(a)
-        && asks_what(b)
-        && pairs
-            .paired
-            .iter()
-            .any(|(of_a, of_b)| names_deed(&a.words[*of_a]) != names_deed(&b.words[*of_b]))
-}
-
-/// The same words: do they stand in the same order, or did only whole parts change places?
-fn order(a: &Reading, b: &Reading, pairs: &Pairs) -> Option<Reason> {
-    if !pairs.is_reordered() {
-        return None;
-    }
-    let is_plain = |reading: &Reading| reading.words.iter().any(|word| word.sort == Sort::Plain);
-    let is_said = |word: &Word| matches!(word.sort, Sort::Plain | Sort::Name);
-    let asks_how = |reading: &Reading| reading.intents.first() == Some(&Intent::HowTo);
-    let is_owned = |one: &Reading, other: &Reading| one.has_owner && other.links.contains(&"of");
-    let is_short = pairs.paired.len() == 2
-        && (asks_how(a) && asks_how(b) || is_owned(a, b) || is_owned(b, a))
-        && is_plain(a)
-        && is_plain(b)
-        && a.words.iter().chain(&b.words).all(is_said);
-    let joins = |links: &[&str]| {
-        links
-            .iter()
-            .any(|link| !link.is_empty() && *link != "of" && *link != "for")
-    };
-    if is_short && !joins(&a.links) && !joins(&b.links) {
-        // "brew coffee" and "coffee is brewed", "France's capital" and "the capital of France": there is one sensible order.
-        return None;
-    }
-    let of_b: Vec<(usize, usize)> = pairs
-        .paired
-        .iter()
-        .enumerate()
-        .map(|(id, (_, at))| (*at, id))
-        .collect();
-    let of_a: Vec<(usize, usize)> = pairs
-        .paired
-        .iter()
-        .enumerate()
-        .map(|(id, (at, _))| (*at, id))
-        .collect();
-    (parts(a, of_a) != parts(b, of_b)).then_some(Reason::Order)
-}
-
-/// Each part as its link and its words by their number in the pairing, by link.
-fn parts(reading: &Reading, mut words: Vec<(usize, usize)>) -> Vec<(&'static str, Vec<usize>)> {
-    words.sort_unstable();
-    let mut parts: Vec<(&'static str, Vec<usize>)> = reading
-        .links
-        .iter()
-        .map(|link| (*link, Vec::new()))
-        .collect();
-    for (at, id) in words {
-        let part = reading.words.get(at).map_or(0, |word| word.part);
-        if let Some((_, ids)) = parts.get_mut(part) {
-            ids.push(id);
-        }
-    }
-    parts.retain(|(_, ids)| !ids.is_empty());
-    // Stable: of parts with one link, each must stay in its place among them.
-    parts.sort_by_key(|(link, _)| *link);
-    parts
-}
-
 /// Whether somebody else is meant. "My password" and "a password" are one where it is asked how, or whether it can be.
 fn persons_differ(a: &Reading, b: &Reading, pairs: &Pairs) -> bool {
     let persons = |words: &'_ [Word], left: &[usize]| -> Vec<String> {
@@ -302,7 +305,9 @@ fn persons_differ(a: &Reading, b: &Reading, pairs: &Pairs) -> bool {
             .iter()
             .all(|intent| matches!(intent, Intent::HowTo | Intent::CanIt | Intent::Price))
     };
-    let may_be_anybody = is_speaker(&left_a) && is_speaker(&left_b) && asks_how(a) && asks_how(b);
+    let asks = !(a.intents.is_empty() || b.intents.is_empty());
+    let may_be_anybody =
+        asks && is_speaker(&left_a) && is_speaker(&left_b) && asks_how(a) && asks_how(b);
     !(left_a.is_empty() && left_b.is_empty() || may_be_anybody)
 }
 
@@ -319,25 +324,23 @@ fn intents_differ(a: &[Intent], b: &[Intent]) -> bool {
     }
 }
 
-/// Whether one has a link that the other has not, and it is a telling one or the other has one that isn't like it.
+/// Whether one has a link that the other has not: all tell something but "of", and what the other has for it.
 fn links_exclude(a: &[&'static str], b: &[&'static str]) -> bool {
     let mut counts: HashMap<&str, i32> = HashMap::new();
     a.iter()
         .for_each(|link| *counts.entry(link).or_default() += 1);
     b.iter()
         .for_each(|link| *counts.entry(link).or_default() -= 1);
-    if counts
-        .iter()
-        .any(|(link, count)| *count != 0 && tables::is_telling(link))
-    {
-        return true;
-    }
     let more = |wanted: fn(i32) -> bool| {
         counts
             .iter()
-            .filter(move |(link, count)| wanted(**count) && !link.is_empty())
+            .filter(move |(link, count)| wanted(**count) && !matches!(**link, "" | "of"))
             .map(|(link, _)| *link)
     };
-    more(|count| count > 0)
-        .any(|one| more(|count| count < 0).any(|other| !tables::are_alike(one, other)))
+    let has_its_like = |one: &str, others: fn(i32) -> bool| {
+        let mut others = more(others);
+        others.any(|other| tables::are_alike(one, other))
+    };
+    more(|count| count > 0).any(|one| !has_its_like(one, |count| count < 0))
+        || more(|count| count < 0).any(|one| !has_its_like(one, |count| count > 0))
 }

@@ -11,38 +11,84 @@ use std::sync::LazyLock;
 
 use crate::cache::guard::tables::pairs;
 
+/// What may stand for a word.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Forms {
+    /// "brewing" for "brew", "brewed" for "brewing".
+    pub(super) verbs: bool,
+    /// "passwords" for "password".
+    pub(super) numbers: bool,
+    /// "purchase" for "buy".
+    pub(super) synonyms: bool,
+    /// A slip of the pen.
+    pub(super) slips: bool,
+}
+
 /// A word, ready to be compared with others.
 pub(super) struct Lemma<'a> {
     base: Base<'a>,
-    groups: Vec<usize>,
+    /// Its group, and what it has beside the word that is listed there.
+    groups: Vec<(usize, Ending)>,
+}
+
+/// What a word had behind its stem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    None,
+    /// Of more than one, or of a third person.
+    Number,
+    /// Of another time: "brewed".
+    Past,
+    /// Of a deed: "brewing".
+    Deed,
+}
+
+impl Ending {
+    fn may_meet(self, other: Ending, forms: Forms) -> bool {
+        match (self, other) {
+            (a, b) if a == b => true,
+            (Ending::Past | Ending::Deed, _) | (_, Ending::Past | Ending::Deed) => forms.verbs,
+            (Ending::Number | Ending::None, Ending::Number | Ending::None) => {
+                forms.numbers || forms.verbs
+            }
+        }
+    }
 }
 
 impl<'a> Lemma<'a> {
     pub(super) fn of(word: &'a str) -> Self {
         // By first letter: forms of a word have the same.
-        static ALL: LazyLock<HashMap<u8, Vec<(usize, Base<'static>)>>> = LazyLock::new(|| {
+        type Listed = (usize, &'static str, Base<'static>);
+        static ALL: LazyLock<HashMap<u8, Vec<Listed>>> = LazyLock::new(|| {
             let groups = SYNONYMS.split_whitespace().enumerate();
             let words = groups.flat_map(|(at, group)| group.split('/').map(move |word| (at, word)));
-            let mut all: HashMap<u8, Vec<(usize, Base<'static>)>> = HashMap::new();
+            let mut all: HashMap<u8, Vec<Listed>> = HashMap::new();
             for (at, word) in words {
                 let base = Base::of(word);
-                all.entry(base.first()).or_default().push((at, base));
+                all.entry(base.first()).or_default().push((at, word, base));
             }
             all
         });
         let base = Base::of(word);
         let listed = ALL.get(&base.first()).into_iter().flatten();
         let groups = listed
-            .filter(|(_, listed)| listed.is_same_as(&base))
-            .map(|(at, _)| *at)
+            .filter(|(_, _, listed)| listed.is_same_as(&base))
+            .map(|(at, listed, _)| match *listed == word {
+                true => (*at, Ending::None),
+                false => (*at, base.ending),
+            })
             .collect();
         Self { base, groups }
     }
 
     /// Whether the two are forms of one word, or synonyms.
-    pub(super) fn is_related(&self, other: &Lemma<'_>) -> bool {
-        self.base.is_same_as(&other.base)
-            || self.groups.iter().any(|group| other.groups.contains(group))
+    pub(super) fn is_related(&self, other: &Lemma<'_>, forms: Forms) -> bool {
+        let are_one = |(group, ending): &(usize, Ending)| {
+            let mut others = other.groups.iter();
+            others.any(|(of, with)| of == group && ending.may_meet(*with, forms))
+        };
+        self.base.is_same_as(&other.base) && self.base.ending.may_meet(other.base.ending, forms)
+            || forms.synonyms && self.groups.iter().any(are_one)
     }
 }
 
@@ -53,21 +99,28 @@ struct Base<'a> {
     tail: &'static str,
     /// An `e` or a doubled consonant may have been lost or gained with the ending.
     is_cut: bool,
+    ending: Ending,
 }
 
 impl<'a> Base<'a> {
     fn of(word: &'a str) -> Self {
-        let whole = |stem| Base {
+        let ended = |stem, ending| Base {
             stem,
             tail: "",
             is_cut: false,
+            ending,
         };
+        let whole = |stem| ended(stem, Ending::None);
         static IRREGULARS: LazyLock<HashMap<&str, &str>> =
             LazyLock::new(|| pairs(IRREGULAR).collect());
+        static PLURALS: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| pairs(PLURAL).collect());
         static WHOLE: LazyLock<HashSet<&str>> =
             LazyLock::new(|| NO_ENDING.split_whitespace().collect());
         if let Some(base) = IRREGULARS.get(word) {
-            return whole(base);
+            return ended(base, Ending::Past);
+        }
+        if let Some(base) = PLURALS.get(word) {
+            return ended(base, Ending::Number);
         }
         if word.len() < 4 || WHOLE.contains(word) {
             return whole(word);
@@ -81,17 +134,23 @@ impl<'a> Base<'a> {
                 stem,
                 tail: "y",
                 is_cut: false,
+                ending: match word.ends_with('d') {
+                    true => Ending::Past,
+                    false => Ending::Number,
+                },
             };
         }
         let cut = |ending| {
             word.strip_suffix(ending)
                 .filter(|stem: &&str| stem.len() > 2 && has_vowel(stem))
         };
-        if let Some(stem) = cut("ing").or_else(|| cut("ed")) {
+        let deed = cut("ing").map(|stem| (stem, Ending::Deed));
+        if let Some((stem, ending)) = deed.or_else(|| Some((cut("ed")?, Ending::Past))) {
             return Base {
                 stem,
                 tail: "",
                 is_cut: true,
+                ending,
             };
         }
         let hisses = |stem: &&str| {
@@ -104,10 +163,13 @@ impl<'a> Base<'a> {
                 stem,
                 tail: "",
                 is_cut: true,
+                ending: Ending::Number,
             };
         }
         match word.strip_suffix('s') {
-            Some(stem) if !["s", "u", "i"].iter().any(|end| stem.ends_with(end)) => whole(stem),
+            Some(stem) if !["s", "u", "i"].iter().any(|end| stem.ends_with(end)) => {
+                ended(stem, Ending::Number)
+            }
             Some(_) | None => whole(word),
         }
     }
@@ -148,26 +210,21 @@ fn has_vowel(stem: &str) -> bool {
 
 /// Words that mean the same wherever they stand. A word may be in several groups.
 const SYNONYMS: &str = "\
-    make/brew/prepare make/create/build begin/start/commence buy/purchase fix/repair/resolve/solve
-    get/obtain/receive obtain/acquire big/large/huge small/little/tiny enormous/gigantic/huge improve/enhance
-    quick/fast/rapid/quickly/rapidly quickest/fastest easiest/simplest biggest/largest shortest/briefest
-    help/assist delete/remove/erase learn/study movie/film car/automobile picture/photo/image/photograph
-    kid/child infant/baby reduce/decrease/lower/lessen increase/raise choose/pick/select
-    important/significant essential/vital/crucial way/method/technique happen/occur need/require use/utilize
-    reply/respond/answer good/great easy/simple/easily difficult/hard/tough think/believe see/view
-    find/locate change/modify/alter doctor/physician lawyer/attorney country/nation mum/mother/mom/mommy/mummy
-    dad/father/daddy maximum/max minimum/min info/information tv/television/telly math/maths/mathematics
-    earn/make say/tell speak/talk vs/versus definition/meaning/mean instructions/directions error/errors
-    cook/prepare smart/clever/intelligent construct/build mute/silence finish/complete previous/earlier/prior
-    quote/quotation luggage/baggage parcel/package couch/sofa vacation/holiday apartment/flat elevator/lift
-    petrol/gasoline autumn/fall rubbish/garbage/trash telephone/phone cellphone/mobile bike/bicycle
-    motorbike/motorcycle plane/airplane/aeroplane fridge/refrigerator exam/examination lab/laboratory gym/gymnasium
-    ad/advert/advertisement advantage/benefit/pro disadvantage/drawback/downside/con wealthy/rich sick/ill
-    employ/hire cheap/inexpensive expensive/costly/pricey strange/weird glad/happy
-    scared/afraid/frightened annual/yearly each/every currently/now/presently maybe/perhaps
-    often/frequently usually/normally/typically/generally completely/totally/fully/entirely
-    properly/correctly immediately/instantly approximately/roughly website/webpage type/kind
-    allow/permit let/allow demonstrate/show terminate/end entire/whole quit/stop shut/close
+    make/brew begin/start/commence buy/purchase fix/repair resolve/solve get/obtain obtain/acquire big/large
+    enormous/gigantic/huge improve/enhance quick/fast/rapid/quickly/rapidly quickest/fastest easiest/simplest
+    biggest/largest shortest/briefest help/assist delete/erase movie/film car/automobile photo/photograph kid/child
+    infant/baby reduce/decrease/lower/lessen choose/select vital/crucial way/method happen/occur need/require
+    use/utilize reply/respond easy/simple/easily difficult/tough see/view find/locate modify/alter doctor/physician
+    lawyer/attorney country/nation mum/mother/mom/mommy/mummy dad/father/daddy maximum/max minimum/min
+    info/information tv/television/telly math/maths/mathematics earn/make speak/talk vs/versus definition/meaning
+    instructions/directions smart/clever/intelligent construct/build mute/silence finish/complete previous/prior
+    quote/quotation luggage/baggage parcel/package couch/sofa apartment/flat petrol/gasoline rubbish/garbage/trash
+    telephone/phone bike/bicycle motorbike/motorcycle plane/airplane/aeroplane fridge/refrigerator exam/examination
+    lab/laboratory gym/gymnasium ad/advert/advertisement advantage/benefit disadvantage/drawback/downside wealthy/rich
+    sick/ill employ/hire cheap/inexpensive expensive/costly/pricey strange/weird glad/happy scared/afraid/frightened
+    annual/yearly each/every currently/now/presently maybe/perhaps often/frequently usually/normally/typically/generally
+    completely/totally/fully/entirely properly/correctly immediately/instantly approximately/roughly website/webpage
+    type/kind allow/permit demonstrate/show entire/whole quit/stop wait/waiting
     jan/january feb/february mar/march apr/april jun/june jul/july aug/august sep/sept/september oct/october
     nov/november dec/december tue/tues/tuesday thu/thurs/thursday
     km/kilometer/kilometre kg/kilogram/kilo cm/centimeter/centimetre mm/millimeter/millimetre
@@ -179,30 +236,67 @@ const SYNONYMS: &str = "\
     recognize/recognise customize/customise realize/realise apologize/apologise authorize/authorise
     summarize/summarise minimize/minimise maximize/maximise optimize/optimise prioritize/prioritise
     pajamas/pyjamas plow/plough skeptical/sceptical defense/defence offense/offence mold/mould ok/okay
-    python3/python adress/address recieve/receive definately/definitely seperate/separate occured/occurred
+    adress/address recieve/receive definately/definitely seperate/separate occured/occurred
     accomodation/accommodation goverment/government begining/beginning beleive/believe calender/calendar
     neccessary/necessary tommorow/tomorrow tomorow/tomorrow";
 
 /// Forms that no ending explains.
 const IRREGULAR: &str = "\
-    made/make bought/buy children/child men/man women/woman feet/foot went/go gone/go ran/run wrote/write
+    made/make bought/buy went/go gone/go ran/run wrote/write
     written/write took/take taken/take gave/give given/give thought/think said/say told/tell built/build
     paid/pay kept/keep chose/choose chosen/choose knew/know known/know began/begin begun/begin spoke/speak
     spoken/speak broke/break broken/break sold/sell sent/send taught/teach won/win ate/eat eaten/eat grew/grow
-    grown/grow mice/mouse people/person lives/life used/use";
+    grown/grow";
+
+/// More than one that no ending explains.
+const PLURAL: &str = "children/child men/man women/woman feet/foot mice/mouse";
 
 /// Words whose last letters are no ending.
 const NO_ENDING: &str = "\
     news gas lens series species always less means morning evening nothing something everything anything
     wedding hundred sacred string spring united needed speed indeed physics politics economics statistics
-    ethics james texas christmas windows during";
+    ethics james texas christmas windows during used uses glasses goods customs arms rights works odds ends spirits forces looks
+    times contents manners brains savings earnings belongings funds terms damages securities quarters letters papers lives
+    advertising marketing";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ALL: Forms = Forms {
+        verbs: true,
+        numbers: true,
+        synonyms: true,
+        slips: true,
+    };
+
     fn are_related(a: &str, b: &str) -> bool {
-        Lemma::of(a).is_related(&Lemma::of(b))
+        Lemma::of(a).is_related(&Lemma::of(b), ALL)
+    }
+
+    #[test]
+    fn only_forms_that_are_asked_for_are_related() {
+        let number = Forms {
+            verbs: false,
+            synonyms: false,
+            ..ALL
+        };
+        let related = |a: &str, b: &str, forms| Lemma::of(a).is_related(&Lemma::of(b), forms);
+        assert!(related("password", "passwords", number));
+        for (a, b) in [
+            ("rule", "ruled"),
+            ("write", "wrote"),
+            ("brew", "brewing"),
+            ("buy", "purchase"),
+        ] {
+            assert!(!related(a, b, number), "{a} {b}");
+        }
+        let none = Forms {
+            numbers: false,
+            ..number
+        };
+        assert!(!related("planet", "planets", none));
+        assert!(!related("child", "children", none));
     }
 
     #[test]
@@ -216,7 +310,6 @@ mod tests {
             ("study", "studies"),
             ("studied", "studying"),
             ("box", "boxes"),
-            ("use", "used"),
             ("child", "children"),
             ("made", "brewing"),
             ("buy", "purchased"),

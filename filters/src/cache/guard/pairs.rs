@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 
-use crate::cache::guard::lemma::Lemma;
-use crate::cache::guard::reading::{Sort, Word};
+use crate::cache::guard::lemma::{Forms, Lemma};
+use crate::cache::guard::reading::{Intent, Reading, Sort, Word};
 use crate::cache::guard::spelling;
+use crate::cache::guard::wording::Wording;
 
 /// Which word of the one stands for which of the other, and what is left over.
 pub(super) struct Pairs {
@@ -24,7 +25,9 @@ const MAX_LEFT: usize = 16;
 const MAX_MISSPELT: usize = 3;
 
 impl Pairs {
-    pub(super) fn of(a: &[Word], b: &[Word]) -> Self {
+    pub(super) fn of(of_a: &Reading, of_b: &Reading) -> Self {
+        let forms = forms(of_a, of_b);
+        let (a, b) = (of_a.words.as_slice(), of_b.words.as_slice());
         let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
         for (at, word) in b.iter().enumerate().rev() {
             places.entry(&word.text).or_default().push(at);
@@ -43,14 +46,16 @@ impl Pairs {
         pairs.left_b = places.into_values().flatten().collect();
         pairs.left_b.sort_unstable();
         if pairs.left_a.len().max(pairs.left_b.len()) <= MAX_LEFT {
-            pairs.pair_related(a, b);
-            pairs.pair_misspelt(a, b);
+            pairs.pair_related(a, b, forms);
+            if forms.slips {
+                pairs.pair_misspelt(a, b);
+            }
         }
         pairs.paired.sort_unstable();
         pairs
     }
 
-    fn pair_related(&mut self, a: &[Word], b: &[Word]) {
+    fn pair_related(&mut self, a: &[Word], b: &[Word], forms: Forms) {
         let plain = |words: &'_ [Word], left: &[usize]| -> Vec<usize> {
             left.iter()
                 .copied()
@@ -64,7 +69,10 @@ impl Pairs {
             .collect();
         for at in of_a {
             let lemma = Lemma::of(&a[at].text);
-            if let Some(found) = of_b.iter().position(|(_, other)| lemma.is_related(other)) {
+            if let Some(found) = of_b
+                .iter()
+                .position(|(_, other)| lemma.is_related(other, forms))
+            {
                 let (other, _) = of_b.remove(found);
                 self.paired.push((at, other));
                 self.left_a.retain(|left| *left != at);
@@ -91,5 +99,41 @@ impl Pairs {
 
     pub(super) fn is_reordered(&self) -> bool {
         !self.paired.is_sorted_by_key(|(_, at)| *at)
+    }
+}
+
+/// What may stand for a word of the one in the other.
+fn forms(a: &Reading, b: &Reading) -> Forms {
+    let is_free = a.wording.max(b.wording) == Wording::Free;
+    let asks_what = |reading: &Reading| {
+        let plain = |word: &&Word| word.sort == Sort::Plain;
+        reading.intents == [Intent::What] && reading.words.iter().filter(plain).count() < 2
+    };
+    // "Name a planet" wants one; of which trains it is asked whether they are late matters.
+    let is_of_any = |reading: &Reading| {
+        !reading.intents.is_empty()
+            && reading.intents.iter().all(|intent| match intent {
+                Intent::HowTo
+                | Intent::HowMuch
+                | Intent::Price
+                | Intent::What
+                | Intent::Why
+                | Intent::CanIt => true,
+                Intent::Open
+                | Intent::HowIs
+                | Intent::Who
+                | Intent::When
+                | Intent::Where
+                | Intent::IsIt
+                | Intent::ShouldIt
+                | Intent::WillIt => false,
+            })
+    };
+    Forms {
+        verbs: is_free && a.is_for_anybody && b.is_for_anybody,
+        numbers: is_free && is_of_any(a) && is_of_any(b),
+        // "What is a flat" may ask for the word.
+        synonyms: is_free && !(asks_what(a) && asks_what(b)),
+        slips: is_free,
     }
 }

@@ -4,8 +4,13 @@
 
 pub(super) use crate::cache::guard::frame::Intent;
 use crate::cache::guard::frame::{self, Opening};
+use crate::cache::guard::place::{
+    Near, is_auxiliary, is_empty_here, is_first_question_word, is_verb_here, person, telling_here,
+    telling_modal,
+};
 use crate::cache::guard::scan::{Kind, Token, tokens};
 use crate::cache::guard::tables::{self, Small};
+use crate::cache::guard::wording::{self, Wording};
 
 /// What kind of thing a word is, as far as one of them can't stand for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub(super) struct Word {
     pub(super) sort: Sort,
     /// Which part of the prompt it stands in. Parts begin at links, pauses and sentences.
     pub(super) part: usize,
+    /// Written without a capital.
+    pub(super) is_lower: bool,
 }
 
 /// A prompt, read.
@@ -43,6 +50,16 @@ pub(super) struct Reading {
     pub(super) silent: Vec<String>,
     /// Whether it says whose something is: "France's capital".
     pub(super) has_owner: bool,
+    /// Whether it only asks how something is done by anybody, or for its price: then "brew", "brewing" and "is brewed" are one.
+    pub(super) is_for_anybody: bool,
+    /// Whether it has a capital anywhere.
+    pub(super) has_capitals: bool,
+    /// How often it says "the".
+    pub(super) definite: usize,
+    /// How far its words are themselves what is asked about.
+    pub(super) wording: Wording,
+    /// Every word and mark but greetings and thanks.
+    pub(super) said: Vec<Token>,
     /// Whether its small words are English as far as can be seen.
     pub(super) is_english: bool,
 }
@@ -56,10 +73,21 @@ impl Reading {
             english: 0,
             foreign: 0,
             has_speaker: false,
+            seen: Seen::default(),
         };
-        for sentence in tokens.split(|token| token.kind == Kind::Stop) {
+        let is_capital = |token: &Token| token.kind == Kind::Word { is_capital: true };
+        reader.reading.has_capitals = tokens.iter().any(is_capital);
+        reader.reading.wording = wording::of(&tokens);
+        reader.reading.is_for_anybody = true;
+        for sentence in tokens.split_inclusive(|token| token.kind == Kind::Stop) {
+            let (sentence, stop) = match sentence.split_last() {
+                Some((last, before)) if last.kind == Kind::Stop => (before, Some(last)),
+                Some(_) | None => (sentence, None),
+            };
             reader.sentence(sentence);
+            reader.reading.said.extend(stop.cloned());
         }
+        reader.reading.is_for_anybody &= !reader.reading.intents.is_empty();
         reader.reading.is_english = reader.english > 0 && reader.foreign <= reader.english / 2;
         reader.reading
     }
@@ -94,6 +122,18 @@ struct Reader {
     foreign: usize,
     /// "I" was the one who asks how, so "you" is somebody else.
     has_speaker: bool,
+    seen: Seen,
+}
+
+/// Of one sentence.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// Anybody does it: "how do I", "how to", "steps for".
+    anybody: bool,
+    /// A form of "be".
+    be: bool,
+    /// A form of "do".
+    does: bool,
 }
 
 impl Reader {
@@ -105,11 +145,16 @@ impl Reader {
             return self.reading.silent.extend(said);
         }
         self.begin_part("");
+        self.reading.said.extend_from_slice(tokens);
         self.has_speaker = false;
+        self.seen = Seen::default();
         let front = frame::front(tokens);
         let opening = Opening::of(&tokens[front..]);
         self.english += usize::from(opening.is_english);
         let mut intent = opening.intent;
+        let last_used = (front + opening.used).checked_sub(1);
+        let last_used = last_used.map_or("", |at| tokens[at].text.as_str());
+        self.seen.anybody = opening.used > 1 && matches!(last_used, "to" | "about" | "of");
         for at in 0..front {
             self.token(tokens, at, at == 0, intent);
         }
@@ -119,6 +164,7 @@ impl Reader {
             if found > 0 && matches!(intent, Intent::Open | Intent::What | Intent::HowTo) {
                 intent = Intent::HowTo;
                 self.english += 1;
+                self.seen.anybody = true;
                 at += found;
                 continue;
             }
@@ -138,6 +184,28 @@ impl Reader {
         }
         if intent != Intent::Open {
             self.reading.intents.push(intent);
+            self.reading.is_for_anybody &= self.is_for_anybody(intent);
+        }
+    }
+
+    /// "How do I brew it", "how to brew it", "how is it brewed"; not "how do whales hunt", nor "how can I be heard".
+    fn is_for_anybody(&self, intent: Intent) -> bool {
+        let Seen { anybody, be, does } = self.seen;
+        match intent {
+            Intent::Price => true,
+            Intent::HowTo => anybody || be && !does,
+            Intent::Open
+            | Intent::HowIs
+            | Intent::HowMuch
+            | Intent::What
+            | Intent::Why
+            | Intent::Who
+            | Intent::When
+            | Intent::Where
+            | Intent::IsIt
+            | Intent::CanIt
+            | Intent::ShouldIt
+            | Intent::WillIt => false,
         }
     }
 
@@ -146,12 +214,19 @@ impl Reader {
         self.reading.has_owner |= token.owns;
         match token.kind {
             Kind::Word { is_capital } => {
+                let word = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
                 let near = Near {
-                    before: at.checked_sub(1).map_or("", |before| &tokens[before].text),
-                    after: tokens.get(at + 1).map_or("", |after| &after.text),
+                    before: at.checked_sub(1).map_or("", word),
+                    after: word(at + 1),
+                    beyond: word(at + 2),
                     is_name: is_capital && !is_first && !self.ignores_case,
                 };
+                self.note(&token.text);
+                let from = self.reading.words.len();
                 self.word(&token.text, near, intent);
+                for word in self.reading.words.iter_mut().skip(from) {
+                    word.is_lower = !is_capital;
+                }
             }
             Kind::Number => self.push(&token.text, Sort::Number),
             Kind::Code => self.push(&token.text, Sort::Code),
@@ -161,10 +236,27 @@ impl Reader {
         }
     }
 
+    fn note(&mut self, word: &str) {
+        self.reading.definite += usize::from(word == "the");
+        self.seen.be |= matches!(word, "is" | "are" | "be");
+        self.seen.does |= matches!(word, "do" | "does" | "can" | "could" | "should" | "would");
+    }
+
     fn word(&mut self, word: &str, near: Near<'_>, intent: Intent) {
+        if let Some(plain) = telling_here(word, near, intent) {
+            self.english += 1;
+            return self.push(plain, Sort::Plain);
+        }
+        if word.ends_with("ing")
+            && matches!(near.before, "a" | "an")
+            && tables::small(word).is_none()
+        {
+            // "A building" is no deed.
+            return self.push(&format!("a {word}"), Sort::Plain);
+        }
         if let Some(person) = person(word) {
             self.english += 1;
-            return self.person(word, person, near.before, intent);
+            return self.person(word, person, near, intent);
         }
         if let Some(modal) = telling_modal(word, near, intent) {
             self.english += 1;
@@ -201,20 +293,26 @@ impl Reader {
     }
 
     /// In "how do I", "how can we", "how to reset your password" the speaker is anybody.
-    fn person(&mut self, word: &str, person: &'static str, before: &str, intent: Intent) {
+    fn person(&mut self, word: &str, person: &'static str, near: Near<'_>, intent: Intent) {
         let is_anybody = match intent {
-            Intent::HowTo | Intent::Where => matches!(word, "i" | "you" | "we"),
+            // "How do you feel" asks somebody.
+            Intent::HowTo | Intent::Where => matches!(word, "i" | "we"),
             // "Can I" asks what anybody can; "can you" what those can who are asked.
             Intent::CanIt => matches!(word, "i" | "we"),
             _ => false,
         };
-        let is_subject = is_auxiliary(before) || before == "how";
+        let is_subject = is_auxiliary(near.before) || near.before == "how";
         if is_anybody && is_subject {
             self.has_speaker |= person == "i";
+            self.seen.anybody |= !matches!(near.after, "be" | "get" | "become" | "feel");
             return;
         }
+        if is_subject && word == "you" {
+            return self.push("you", Sort::Person);
+        }
         // "How do I reset your password" says mine; "where is your office" doesn't.
-        let is_speaker = person == "you" && intent == Intent::HowTo && !self.has_speaker;
+        let is_speaker =
+            matches!(word, "your" | "yours") && intent == Intent::HowTo && !self.has_speaker;
         self.push(if is_speaker { "i" } else { person }, Sort::Person);
     }
 
@@ -228,7 +326,12 @@ impl Reader {
         let sort = if is_counted { Sort::Unit } else { sort };
         let part = self.reading.links.len().saturating_sub(1);
         let text = text.to_owned();
-        self.reading.words.push(Word { text, sort, part });
+        self.reading.words.push(Word {
+            text,
+            sort,
+            part,
+            is_lower: true,
+        });
     }
 
     fn begin_part(&mut self, link: &'static str) {
@@ -253,80 +356,5 @@ fn way(tokens: &[Token], intent: Intent) -> usize {
         at + 1
     } else {
         0
-    }
-}
-
-/// What stands around a word.
-#[derive(Clone, Copy)]
-struct Near<'a> {
-    before: &'a str,
-    after: &'a str,
-    is_name: bool,
-}
-
-/// A modal that makes another question: what can be done isn't what is done, will be or ought to be. Of "how can I" and
-/// "how do I", of "who should I ask" and "who do I ask" it is the same.
-fn telling_modal(word: &str, near: Near<'_>, intent: Intent) -> Option<&'static str> {
-    let is_speaker = matches!(near.after, "i" | "we" | "you" | "one");
-    let asks_way =
-        matches!(intent, Intent::HowTo | Intent::Where) || intent == Intent::Who && is_speaker;
-    match word {
-        "should" | "must" if !asks_way => Some("should"),
-        "can" | "could" | "may" | "might" if !asks_way && intent != Intent::CanIt => Some("can"),
-        "will" if !asks_way && !matches!(intent, Intent::WillIt | Intent::Why | Intent::Price) => {
-            Some("will")
-        }
-        _ => None,
-    }
-}
-
-/// Whether a word that helps another verb is the verb itself: "what does it do", "what is it to be one".
-fn is_verb_here(word: &str, near: Near<'_>, intent: Intent) -> bool {
-    match word {
-        "do" | "does" => near.after.is_empty() && intent != Intent::HowTo,
-        "be" => near.before == "to" && intent == Intent::What,
-        _ => false,
-    }
-}
-
-/// Whether the word says nothing where it stands, though it would elsewhere.
-fn is_empty_here(word: &str, near: Near<'_>, intent: Intent) -> bool {
-    match word {
-        "cost" | "costs" => intent == Intent::Price,
-        "please" | "pls" => matches!(near.before, "i" | "you" | "we"),
-        "got" => matches!(near.before, "i" | "you" | "we") && intent != Intent::Open,
-        _ => false,
-    }
-}
-
-fn is_first_question_word(token: &Token) -> bool {
-    matches!(token.text.as_str(), "how" | "what" | "why" | "whats")
-}
-
-fn is_auxiliary(word: &str) -> bool {
-    matches!(
-        word,
-        "do" | "does"
-            | "did"
-            | "can"
-            | "could"
-            | "should"
-            | "would"
-            | "must"
-            | "may"
-            | "might"
-            | "will"
-            | "to"
-    )
-}
-
-fn person(word: &str) -> Option<&'static str> {
-    match word {
-        "i" | "me" | "my" | "mine" | "we" | "us" | "our" | "ours" => Some("i"),
-        "you" | "your" | "yours" => Some("you"),
-        "he" | "him" | "his" => Some("he"),
-        "she" | "her" | "hers" => Some("she"),
-        "they" | "them" | "their" | "theirs" => Some("they"),
-        _ => None,
     }
 }

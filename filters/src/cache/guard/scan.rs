@@ -1,8 +1,8 @@
 //! Cuts a prompt into tokens: words, numbers, quotations, identifiers.
 //!
-//! What is quoted or looks like code is one token, compared to the letter. A number is written the one way it can be
-//! (`1,000` and `1000`, `2.50` and `2.5`), a number with a unit is two tokens. Apostrophes are undone: `don't` is
-//! `do not`.
+//! What is quoted or looks like code is one token, compared to the letter. A number keeps all but the commas that group it
+//! (`1,000` is `1000`; `3.10` isn't `3.1`, nor `3rd` `3`), a number with a unit is two tokens. Apostrophes are undone:
+//! `don't` is `do not`.
 //!
 //! Never here: what a word means (`reading`).
 
@@ -34,7 +34,10 @@ pub(super) struct Token {
 
 /// Cuts `text` in one pass.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
-    let mut scan = Scan { out: Vec::new() };
+    let mut scan = Scan {
+        out: Vec::new(),
+        is_shouted: !text.contains(char::is_lowercase),
+    };
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         if let Some((inside, after)) = quotation(first, rest) {
@@ -84,6 +87,8 @@ const MAX_QUOTATION_BYTES: usize = 2048;
 
 struct Scan {
     out: Vec<Token>,
+    /// All in capitals, which say nothing then.
+    is_shouted: bool,
 }
 
 impl Scan {
@@ -102,8 +107,15 @@ impl Scan {
         let core = body.trim_end_matches(CLOSING);
         self.core(core);
         let after = &body[core.len()..];
+        let is_bare = body.len() == chunk.len();
+        let mark = after.chars().next();
+        let mark = mark.filter(|mark| matches!(mark, '\'' | '’' | '"' | '”'));
+        if let Some(mark) = mark.filter(|_| is_bare && self.ends_in_number()) {
+            // Feet, inches, minutes.
+            self.push(mark, Kind::Code);
+        }
         if after.contains(['.', '!', '?', '…']) {
-            self.push("", Kind::Stop);
+            self.push(after, Kind::Stop);
         } else if !after.is_empty() {
             self.push("", Kind::Pause);
         }
@@ -115,7 +127,9 @@ impl Scan {
         };
         let is_alphanumeric = core.chars().any(char::is_alphanumeric);
         if !is_alphanumeric {
-            if !matches!(core, "-" | "–" | "—" | "'" | "’" | "/" | "|" | "*" | "•") {
+            // A dash between words is a pause; after a number or a letter it takes away.
+            let is_pause = matches!(core, "-" | "–" | "—") && !self.ends_in_term();
+            if !is_pause && !matches!(core, "'" | "’" | "•") {
                 self.push(core, Kind::Code);
             }
         } else if is_number(core) {
@@ -134,10 +148,28 @@ impl Scan {
         }
     }
 
+    fn ends_in_number(&self) -> bool {
+        self.out
+            .last()
+            .is_some_and(|last| last.kind == Kind::Number)
+    }
+
+    /// After what could be calculated with.
+    fn ends_in_term(&self) -> bool {
+        self.out.last().is_some_and(|last| match last.kind {
+            Kind::Number | Kind::Code => true,
+            Kind::Word { .. } => last.text.chars().count() == 1,
+            Kind::Quote | Kind::Pause | Kind::Stop => false,
+        })
+    }
+
     /// Words that are joined by marks.
     fn pieces(&mut self, core: &str) {
         let has_digit = core.contains(|c: char| c.is_ascii_digit());
-        for piece in core.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’') {
+        let joins = |c: char| {
+            c.is_ascii() && !c.is_ascii_alphanumeric() && c != '\'' || matches!(c, '–' | '—' | '…')
+        };
+        for piece in core.split(joins) {
             let piece = piece.trim_matches(['\'', '’']);
             if piece.is_empty() {
                 continue;
@@ -156,7 +188,13 @@ impl Scan {
     fn word(&mut self, word: &str) {
         let is_capital = word.chars().next().is_some_and(char::is_uppercase);
         let kind = Kind::Word { is_capital };
+        let is_unit = self.ends_in_number() && word.len() < 4 && is_capital;
+        let is_name = !self.is_shouted && IS_NAME_IN_CAPITALS.contains(&word);
         let lower = word.to_lowercase().replace('’', "'");
+        if is_name || is_unit && !matches!(lower.as_str(), "am" | "pm") {
+            // "US" isn't "us", nor "5 Mb" "5 MB".
+            return self.push(word, kind);
+        }
         if matches!(lower.as_str(), "cannot" | "cant") {
             self.push("can", kind);
             return self.push("not", Kind::Word { is_capital: false });
@@ -208,13 +246,21 @@ impl Scan {
         let (digits, unit) = body.split_at(digits_end);
         let unmarked = digits.trim_end_matches(['.', ',', ':', '/', '-']);
         let sign = if is_negative { "-" } else { "" };
+        let is_ordinal = matches!(unit, "st" | "nd" | "rd" | "th");
+        if is_ordinal {
+            return self.push(format!("{unmarked}th"), Kind::Number);
+        }
         self.push(format!("{sign}{}", plain(unmarked)), Kind::Number);
-        let unit = unit.to_lowercase();
-        if !unit.is_empty() && !matches!(unit.as_str(), "st" | "nd" | "rd" | "th") {
+        if matches!(unit, "AM" | "PM" | "Am" | "Pm") {
+            self.push(unit.to_lowercase(), Kind::Word { is_capital: false });
+        } else if !unit.is_empty() {
             self.push(unit, Kind::Word { is_capital: false });
         }
     }
 }
+
+/// In capitals these are names, or short for some.
+const IS_NAME_IN_CAPITALS: &[&str] = &["US", "IT", "WHO", "OR", "IN", "ME", "HE", "AS", "AM"];
 
 /// After these, "'s" is short for "is", "has" or "us".
 const IS_SHORT: &[&str] = &[
@@ -238,9 +284,9 @@ const IS_SHORT: &[&str] = &[
     "nothing",
 ];
 
-const OPENING: &[char] = &['(', '[', '{', '\'', '‘', '¿', '¡', '*'];
+const OPENING: &[char] = &['(', '[', '{', '\'', '‘', '¿', '¡'];
 const CLOSING: &[char] = &[
-    ')', ']', '}', '\'', '’', '.', ',', ';', ':', '!', '?', '…', '*', '"', '”',
+    ')', ']', '}', '\'', '’', '.', ',', ';', ':', '!', '?', '…', '"', '”',
 ];
 
 /// Digits, with a sign or currency before and a unit after them.
@@ -268,22 +314,10 @@ fn plain(digits: &str) -> String {
             .split('.')
             .next()
             .is_some_and(|whole| whole.split(',').skip(1).all(|group| group.len() == 3));
-    let digits = if is_grouped {
-        digits.replace(',', "")
-    } else {
-        digits.to_owned()
-    };
-    let is_decimal = digits.bytes().filter(|byte| *byte == b'.').count() == 1
-        && digits
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if is_decimal {
-        return digits
-            .trim_end_matches('0')
-            .trim_end_matches('.')
-            .to_owned();
+    match is_grouped {
+        true => digits.replace(',', ""),
+        false => digits.to_owned(),
     }
-    digits
 }
 
 /// Whether a chunk is to be compared to the letter: an identifier, an address, a path, an expression.
@@ -346,7 +380,9 @@ mod tests {
             ("ca n't, isn’t", &["ca", "not", ",", "is", "not"]),
             (
                 "1,000 2.50 -5 5km 2nd 10%",
-                &["n:1000", "n:2.5", "n:-5", "n:5", "km", "n:2", "n:10", "%"],
+                &[
+                    "n:1000", "n:2.50", "n:-5", "n:5", "km", "n:2th", "n:10", "%",
+                ],
             ),
             (
                 "2023-01-02 10:30am $5",
@@ -376,7 +412,21 @@ mod tests {
                 "node.js e.g. end.Next",
                 &["c:node.js", "e", "g", ".", "end", "next"],
             ),
-            ("a + b - c", &["a", "c:+", "b", "c"]),
+            ("a + b - c", &["a", "c:+", "b", "c:-", "c"]),
+            (
+                "2 * 3 / 4 – 1",
+                &["n:2", "c:*", "n:3", "c:/", "n:4", "c:–", "n:1"],
+            ),
+            ("this - that", &["this", "that"]),
+            (
+                "5' or 5\" tall",
+                &["n:5", "c:'", ",", "or", "n:5", "c:\"", ",", "tall"],
+            ),
+            (
+                "5 Mb, 5MB, 5 PM",
+                &["n:5", "Mb", ",", "n:5", "MB", ",", "n:5", "pm"],
+            ),
+            ("US or us", &["US", "or", "us"]),
             ("an \" alone", &["an", ",", "alone"]),
             ("one\ntwo", &["one", ".", "two"]),
             ("John's dogs' I'm", &["john", "dogs", ",", "i"]),
