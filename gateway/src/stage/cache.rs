@@ -160,6 +160,14 @@ fn applying<'p>(
     Ok(None)
 }
 
+/// Header fields of a caller's that go upstream and make another answer of the same body.
+const TELLING_FIELDS: [&str; 4] = [
+    "anthropic-beta",
+    "azureml-model-deployment",
+    "extra-parameters",
+    "openai-beta",
+];
+
 /// What must be equal beside the body. The query names the version of the interface; the embeddings model is among
 /// them because vectors of two models have nothing to say of each other.
 fn values(
@@ -173,6 +181,7 @@ fn values(
         policy.embeddings.maker().to_owned(),
         policy.embeddings.model().to_owned(),
         query.into_owned(),
+        telling_fields(call.head),
         // Who no longer allows them gets none that were kept before.
         match policy.tool_calls {
             ToolCalls::Allowed => "with tool calls".to_owned(),
@@ -193,6 +202,15 @@ fn values(
         }
     }
     Ok(values)
+}
+
+/// A line each: no value has a line's end in it.
+fn telling_fields(head: &RequestHeader) -> String {
+    let fields = TELLING_FIELDS.iter().flat_map(|name| {
+        let values = head.headers.get_all(*name).iter();
+        values.map(move |value| format!("{name}: {}\n", value.as_bytes().escape_ascii()))
+    });
+    fields.collect()
 }
 
 fn subscription(caller: &Caller) -> &str {

@@ -188,6 +188,79 @@ async fn another_subscription_model_parameter_or_conversation_gets_an_answer_of_
     assert_eq!(result(&ask(&gateway, B, COFFEE[1])), "hit");
 }
 
+/// What changes an answer beside the body: the version of the interface, and fields that go along to the backend.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_version_or_a_field_that_changes_the_answer_gets_one_of_its_own() {
+    let (simulator, gateway, _store) = world("").await;
+    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": COFFEE[0]}]});
+    let body = body.to_string();
+    let post = |query: &str, fields: &[(&str, &str)]| {
+        let url = format!("{}/v1/chat/completions{query}", gateway.url);
+        let fields = [&[("api-key", A)], fields].concat();
+        result(&http::post(&url, &fields, &body)).to_owned()
+    };
+    for (query, fields) in [
+        ("", &[][..]),
+        ("?api-version=1", &[]),
+        ("", &[("extra-parameters", "pass-through")]),
+        ("", &[("extra-parameters", "drop")]),
+        ("", &[("azureml-model-deployment", "blue")]),
+        ("", &[("openai-beta", "a")]),
+        ("", &[("openai-beta", "a"), ("openai-beta", "b")]),
+    ] {
+        assert_eq!(post(query, fields), "miss", "{query} {fields:?}");
+        assert_eq!(post(query, fields), "hit", "{query} {fields:?}");
+    }
+    assert_eq!(chats(&simulator), 7);
+    assert_eq!(post("", &[("user-agent", "other")]), "hit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prompts_that_look_alike_and_arent_get_answers_of_their_own() {
+    let (simulator, gateway, _store) = world("score-threshold = 1.0").await;
+    let prompts = [
+        "Who owns paypal.com?",
+        "Who owns p\u{430}ypal.com?",
+        "Who owns\u{200b} paypal.com?",
+        "\u{202e}Who owns paypal.com?",
+        "Who owns paypal.com\u{301}?",
+        "What does this print?\nif x:\n    a()\nb()",
+        "What does this print?\nif x:\n    a()\n    b()",
+        "Translate to German: I am glad",
+        "Translate to German: I am happy",
+        "What is 7 - 3?",
+        "What is 7 * 3?",
+        "How do I install Python 3.1?",
+        "How do I install Python 3.10?",
+    ];
+    for prompt in prompts {
+        assert_eq!(result(&ask(&gateway, A, prompt)), "miss", "{prompt:?}");
+        assert_eq!(result(&ask(&gateway, A, prompt)), "hit", "{prompt:?}");
+    }
+    assert_eq!(chats(&simulator), prompts.len());
+}
+
+/// A backend may read them otherwise than the cache does: these aren't looked up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_for_certain_is_skipped() {
+    let (simulator, gateway, _store) = world("").await;
+    let url = format!("{}/v1/chat/completions", gateway.url);
+    let question = r#""messages":[{"role":"user","content":"How do I brew coffee?"}]"#;
+    for body in [
+        format!(r#"{{"model":"gpt-4o",{question},"seed":1,"seed":2}}"#),
+        format!(r#"{{"model":"gpt-4o",{question},"seed":123456789012345678901}}"#),
+        r#"{"model":"gpt-4o","messages":[{"role":"user","content":"a","content":"b"}]}"#.to_owned(),
+        r#"{"model":"gpt-4o","messages":[{"role":"user","content":"\ud800"}]}"#.to_owned(),
+    ] {
+        for _ in 0..2 {
+            let answer = http::post(&url, &[("api-key", A)], &body);
+            let said = answer.header("x-tollgate-cache").unwrap_or("none");
+            assert!(matches!(said, "skip" | "none"), "{body}: {said}");
+        }
+    }
+    assert_eq!(calls(&simulator, "/embeddings"), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_vary_by_callers_share() {
     let (_simulator, gateway, _store) = world("vary-by = []").await;
@@ -342,6 +415,10 @@ async fn an_embedding_that_fails_is_a_miss_and_counted() {
     let wrong_size =
         r#"{"data":[{"embedding":[0.6,0.8]}],"usage":{"prompt_tokens":1,"total_tokens":1}}"#;
     let json = [("content-type", "application/json")];
+    let large = format!(
+        "{{\"data\":[{{\"embedding\":[{}1]}}]}}",
+        "0.5,".repeat(1 << 20)
+    );
     let (simulator, gateway, _store) = world("").await;
     assert_eq!(result(&ask(&gateway, A, COFFEE[0])), "miss");
     let failures = [
@@ -349,6 +426,10 @@ async fn an_embedding_that_fails_is_a_miss_and_counted() {
         Behaviour::status(401),
         Behaviour::answer(200, &json, Some(wrong_size)),
         Behaviour::answer(200, &json, Some("{\"data\":[]}")),
+        Behaviour::answer(200, &json, Some(NO_NUMBER)),
+        Behaviour::answer(200, &json, Some(NO_DIRECTION)),
+        Behaviour::answer(200, &json, Some(&large)),
+        Behaviour::throttled(30),
         Behaviour::reset(),
         Behaviour::hang(),
     ];
@@ -362,8 +443,11 @@ async fn an_embedding_that_fails_is_a_miss_and_counted() {
     }
     simulator.reset_behaviour();
     assert_eq!(result(&ask(&gateway, A, COFFEE[1])), "hit");
-    gateway.wait_for_metric(LOOKUPS, &[("result", "error")], 6.0);
+    gateway.wait_for_metric(LOOKUPS, &[("result", "error")], 10.0);
 }
+
+const NO_NUMBER: &str = r#"{"data":[{"embedding":[1e39,NaN]}]}"#;
+const NO_DIRECTION: &str = r#"{"data":[{"embedding":[0.0,0.0,0.0,0.0]}]}"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_prompts_at_once_make_one_call() {
