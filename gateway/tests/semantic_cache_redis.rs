@@ -20,12 +20,16 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use filters::cache::prompt::{Scope, SystemMessages, read};
+use filters::cache::score::{Threshold, Vector};
+use filters::route::Shape;
+use gateway::cache::kept::{Sought, StoreError};
 use gateway::cache::shared::{Shared, Space};
 use gateway::cache::store;
 use gateway::store::redis::Endpoint;
 
 use cases::{A, B, COFFEE, LOOKUPS, ask, chats, config, result};
-use load_tests::simulator::{Handle, Simulator};
+use load_tests::simulator::{Behaviour, Handle, Simulator};
 use query_engine::Kind;
 use server::Server;
 use support::command;
@@ -188,6 +192,129 @@ async fn an_index_that_is_gone_is_a_miss_and_counted_and_made_again() {
     });
     assert_eq!(result(&ask(&gateway, A, COFFEE[0])), "hit");
     errors(&gateway, 2.0);
+}
+
+/// Many ask at once for an index that isn't there yet: one of them makes it, and none of them is an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_is_new_is_a_miss_to_all_who_ask_at_once() {
+    const CALLERS: usize = 24;
+    let store = Store::start();
+    let opened = store.opened().await;
+    for dimensions in 2..34 {
+        let vector = Vector::new(&vec![1.0; dimensions]).unwrap();
+        let asked = (0..CALLERS).map(|_| opened.find_near(sought(vector.clone())));
+        let answers = futures_util::future::join_all(asked).await;
+        assert!(
+            answers.iter().all(|answer| *answer == Ok(None)),
+            "{answers:?}"
+        );
+    }
+    let made = store.0.ask(&["ft._list"]);
+    assert_eq!(made.lines().count(), 32);
+    // One that is gone is an error to those who notice, and made again.
+    store.0.ask(&["flushall"]);
+    let ask = || opened.find_near(sought(Vector::new(&[1.0, 1.0]).unwrap()));
+    assert_eq!(ask().await, Err(StoreError::Unavailable));
+    assert_eq!(ask().await, Ok(None));
+}
+
+fn sought(vector: Vector) -> Sought {
+    let body = br#"{"messages":[{"role":"user","content":"q"}]}"#;
+    let scope = Scope {
+        policy: "answers",
+        api: "openai",
+        operation: "chat-completions",
+        model: "gpt-4o",
+        vary_by: &[],
+    };
+    let prompt = read(Shape::Chat, body, scope, SystemMessages::Embedded).unwrap();
+    Sought {
+        partition: prompt.partition,
+        vector,
+        threshold: Threshold::new(0.05).unwrap(),
+        question: "q".to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_full_goes_on_giving_what_it_has_and_is_counted() {
+    let (simulator, server, gateway) = world().await;
+    assert_eq!(result(&ask(&gateway, A, COFFEE[0])), "miss");
+    server.ask(&["config", "set", "maxmemory-policy", "noeviction"]);
+    server.ask(&["config", "set", "maxmemory", "1"]);
+    // An answer that can't be kept is told, and none of those that are there is lost for it.
+    for count in 1..=5 {
+        let question = format!("Where do whales number {count} sleep?");
+        assert_eq!(result(&ask(&gateway, A, &question)), "miss");
+        errors(&gateway, f64::from(count));
+        assert_eq!(result(&ask(&gateway, A, COFFEE[1])), "hit");
+    }
+    server.ask(&["config", "set", "maxmemory", "0"]);
+    let question = "Where do whales number 1 sleep?";
+    assert_eq!(result(&ask(&gateway, A, question)), "miss");
+    assert_eq!(result(&ask(&gateway, A, question)), "hit");
+    errors(&gateway, 5.0);
+    assert_eq!(chats(&simulator), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_redis_threw_out_is_a_miss() {
+    let (simulator, server, gateway) = world().await;
+    for question in [COFFEE[0], "Where do whales sleep?"] {
+        assert_eq!(result(&ask(&gateway, A, question)), "miss");
+    }
+    server.ask(&["config", "set", "maxmemory-policy", "allkeys-lru"]);
+    server.ask(&["config", "set", "maxmemory", "1"]);
+    // Redis makes room as soon as somebody writes, and has none even then.
+    server.ask(&["set", "other", "x"]);
+    support::wait_until("Redis has thrown them out", || {
+        answers(&server).is_empty().then_some(())
+    });
+    server.ask(&["config", "set", "maxmemory", "0"]);
+    assert_eq!(result(&ask(&gateway, A, COFFEE[1])), "miss");
+    assert_eq!(result(&ask(&gateway, A, COFFEE[0])), "hit");
+    errors(&gateway, 0.0);
+    assert_eq!(chats(&simulator), 3);
+}
+
+/// Another's value under the key of an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_holds_something_else_is_a_miss_and_written_over() {
+    let (_simulator, server, gateway) = world().await;
+    ask(&gateway, A, COFFEE[0]);
+    let key = answers(&server).remove(0);
+    server.ask(&["del", &key]);
+    server.ask(&["rpush", &key, "something", "else"]);
+    assert_eq!(result(&ask(&gateway, A, COFFEE[0])), "miss");
+    errors(&gateway, 1.0);
+    assert_eq!(result(&ask(&gateway, A, COFFEE[0])), "hit");
+}
+
+/// Each call has its answer, whatever is taken out meanwhile; and nothing of another question comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn purges_while_calls_run_are_in_nobodys_way() {
+    let (simulator, _server, gateway) = world().await;
+    simulator.set(Behaviour::echo().on_path("chat"));
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let question = format!("Where do whales number {number} sleep?");
+                for _ in 0..20 {
+                    let answer = ask(gateway, A, &question);
+                    assert!(matches!(result(&answer), "hit" | "miss"));
+                    assert!(answer.text().contains(&format!("number {number} ")));
+                }
+            });
+        }
+        let purges = ["policy=answers", "subscription=team-a", "id=1"];
+        for what in purges.into_iter().cycle().take(15) {
+            let url = format!("{}/cache/purge?{what}", gateway.admin_url);
+            let purged = support::http::request("POST", &url, &[], b"").unwrap();
+            assert_eq!(purged.status, 200, "{what}");
+        }
+    });
+    errors(&gateway, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

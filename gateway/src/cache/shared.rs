@@ -6,7 +6,7 @@
 //! and by its own memory policy.
 //!
 //! **Never in the way.** Each command has the time that `[redis] timeout` gives it and is sent once; after some failures in
-//! a row nothing is asked for a moment. An answer says by its digest that it is whole, unchanged and of its partition;
+//! a row (late, or no connection) nothing is asked for a moment. An answer says by its digest that it is whole, unchanged and of its partition;
 //! one that doesn't is taken out. An index that is gone (FLUSHALL drops it) is made again, and Redis fills it from what
 //! is there.
 //!
@@ -126,13 +126,22 @@ impl Shared {
     ) -> Result<Option<Found>, StoreError> {
         let dimensions = sought.vector.values().len();
         let index = space.index(dimensions);
+        // Before it is asked for: of many that ask for one that is new, another may make it meanwhile.
+        let was_there = self.seen.lock().contains(&index);
         let search = self.client.custom::<Value, Value>(
             CustomCommand::new_static("FT.SEARCH", None, false),
             wire::search(&index, sought, self.timeout),
         );
         let near = match self.call(self.timeout, search).await {
             Ok(reply) => wire::near(reply).ok_or(StoreError::Unavailable)?,
-            Err(Failure::NoIndex) => return self.make(space, dimensions).await.map(|()| None),
+            Err(Failure::NoIndex) => {
+                self.make(space, dimensions).await?;
+                // One that is gone is an error to the call that notices.
+                return match was_there {
+                    true => Err(StoreError::Unavailable),
+                    false => Ok(None),
+                };
+            }
             Err(Failure::Exists | Failure::Failed) => return Err(StoreError::Unavailable),
         };
         self.see(index);
@@ -243,25 +252,20 @@ impl Shared {
         StoreError::Poisoned
     }
 
-    /// Makes an index. That one is gone which was there is an error to the call that notices.
+    /// Makes an index, unless another was quicker.
     async fn make(&self, space: &Space, dimensions: usize) -> Result<(), StoreError> {
         let index = space.index(dimensions);
-        let was_there = self.seen.lock().contains(&index);
         let make = self.client.custom::<Value, Value>(
             CustomCommand::new_static("FT.CREATE", None, false),
             wire::create(&index, space.prefix(), dimensions),
         );
         match self.call(MAKE_TIMEOUT, make).await {
             Ok(_) => tracing::info!(index, "redis: made an index for the semantic cache"),
-            // Another replica was quicker.
             Err(Failure::Exists) => {}
             Err(Failure::NoIndex | Failure::Failed) => return Err(StoreError::Unavailable),
         }
         self.see(index);
-        match was_there {
-            true => Err(StoreError::Unavailable),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     fn see(&self, index: String) {
@@ -303,6 +307,13 @@ impl Shared {
                     self.rest.answered();
                     return Err(fault);
                 }
+                None if engine::is_refusal(error.details()) => {
+                    if self.rest.refused(clock::now().time()) {
+                        let reason = error.details();
+                        tracing::warn!(reason, "redis: refuses the semantic cache");
+                    }
+                    return Err(Failure::Failed);
+                }
                 None => error.to_string(),
             },
             Err(_) => format!("no answer within {timeout:?}"),
@@ -325,10 +336,20 @@ impl Drop for Shared {
     }
 }
 
-/// All of an answer and its end in one step: one that stays for ever would be one that nobody meant to keep.
+/// All of an answer and its end in one step: one that stays for ever would be one that nobody meant to keep. The answer is
+/// the first that is written: behind another write Redis wouldn't look whether it is full.
 const KEEP: &str = "\
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+local put = redis.pcall('HSET', KEYS[1], unpack(ARGV, 2))
+if type(put) == 'table' and put.err then
+    if not string.find(put.err, 'WRONGTYPE') then
+        return put
+    end
+    redis.call('DEL', KEYS[1])
+    redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+end
+if ARGV[#ARGV - 1] ~= 'vector' then
+    redis.call('HDEL', KEYS[1], 'vector')
+end
 return redis.call('PEXPIRE', KEYS[1], ARGV[1])";
 
 /// Of these keys, those go whose field has this value.

@@ -21,7 +21,7 @@ use super::relay::{Relay, Relayed, Upstream};
 use super::{Exchange, Served, Understood, counting, verdict};
 use crate::clock::{self, Moment};
 use crate::config::plan::Backend;
-use crate::context::{Admitted, AttemptEnd, End, Record, Source};
+use crate::context::{Admitted, AttemptEnd, CacheResult, End, Record, Source};
 use crate::reply::{self, Fields};
 use crate::stage::cache::{self, Keeping};
 use crate::stage::forward::Outgoing;
@@ -249,6 +249,9 @@ impl<'a, 'u> Attempts<'a, 'u> {
         let relayed = relay.run().await;
         if let (Some(lookup), Some(keeping)) = (&mut self.record.cache, &self.keeping) {
             lookup.apart = keeping.apart();
+            if keeping.is_lost() {
+                lookup.result = CacheResult::Error;
+            }
         }
         drop(stream_open);
         let label = verdict::label_of_relayed(&relayed, status.as_u16());

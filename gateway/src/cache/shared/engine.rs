@@ -140,6 +140,12 @@ pub(super) fn fault(details: &str) -> Option<Failure> {
     says(&["index already exists"]).then_some(Failure::Exists)
 }
 
+/// Whether Redis answered that it won't: such answers begin with a word in capitals ("OOM", "READONLY", "NOPERM").
+pub(super) fn is_refusal(details: &str) -> bool {
+    let word = details.split(' ').next().unwrap_or_default();
+    word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +162,16 @@ mod tests {
         }
         assert_eq!(fault("Index already exists"), Some(Failure::Exists));
         assert_eq!(fault("WRONGTYPE"), None);
+        for words in [
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "WRONGTYPE Operation against a key",
+            "READONLY You can't write",
+        ] {
+            assert!(is_refusal(words), "{words}");
+        }
+        for words in ["Timeout limit was reached", "IO Error: broken pipe", ""] {
+            assert!(!is_refusal(words), "{words}");
+        }
         assert!(is_unknown_command(
             "ERR unknown command 'FT._LIST', with args"
         ));

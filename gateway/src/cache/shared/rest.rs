@@ -9,11 +9,16 @@ const MAX_FAILURES: u32 = 3;
 /// The pause. Then one call tries, and the next failure begins another.
 const PAUSE_NS: u64 = 1_000_000_000;
 
+/// What Redis refuses is told so often at most.
+const TELLING_NS: u64 = 10_000_000_000;
+
 /// Failures in a row, and the pause that they brought.
 #[derive(Debug, Default)]
 pub(super) struct Rest {
     failures: AtomicU32,
     until_ns: AtomicU64,
+    /// When a refusal may be told again.
+    telling_ns: AtomicU64,
 }
 
 impl Rest {
@@ -25,6 +30,18 @@ impl Rest {
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Redis answered, and won't: it is full, say. That takes no time, so there is no pause. Whether to tell it.
+    pub(super) fn refused(&self, now: Time) -> bool {
+        self.answered();
+        let now = now.as_nanoseconds();
+        let is_due = self.telling_ns.load(Ordering::Relaxed) <= now;
+        if is_due {
+            let next = now.saturating_add(TELLING_NS);
+            self.telling_ns.store(next, Ordering::Relaxed);
+        }
+        is_due
     }
 
     /// Whether a pause begins.
@@ -58,5 +75,16 @@ mod tests {
         assert!(rest.may_ask(at(1_004)));
         assert!(rest.failed(at(1_004)), "the one that tried");
         assert!(!rest.may_ask(at(2_003)));
+    }
+
+    #[test]
+    fn a_refusal_is_no_failure_and_is_told_every_ten_seconds() {
+        let rest = Rest::default();
+        assert!(!rest.failed(at(0)) && !rest.failed(at(0)));
+        assert!(rest.refused(at(1)));
+        assert!(!rest.refused(at(10_000)));
+        assert!(rest.refused(at(10_001)));
+        assert!(rest.may_ask(at(10_001)));
+        assert!(!rest.failed(at(10_002)), "the first of another row");
     }
 }

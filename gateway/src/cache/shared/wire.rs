@@ -94,6 +94,7 @@ pub(super) fn values(kept: &Kept, kind: &Kind<'_>, vector: Option<&Vector>) -> V
     add("policy", kind.owner.policy.as_ref().into());
     add("subscription", kind.owner.subscription.as_str().into());
     add("question", kept.entry.question.as_str().into());
+    // The last, if there is one: by that it is known that there is none.
     if let Some(vector) = vector {
         add("vector", blob(vector));
     }

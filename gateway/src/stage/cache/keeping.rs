@@ -26,6 +26,7 @@ pub struct Keeping {
     /// Taken when the answer is there.
     waiting: Option<Waiting>,
     apart: Option<f32>,
+    is_lost: bool,
 }
 
 #[derive(Debug)]
@@ -64,6 +65,7 @@ impl Keeping {
                 flight,
             })),
             apart: None,
+            is_lost: false,
         }
     }
 
@@ -73,7 +75,13 @@ impl Keeping {
             shape: question.shape,
             waiting: Some(Waiting::Beside(kept, question.policy.tool_calls)),
             apart: None,
+            is_lost: false,
         }
+    }
+
+    /// Whether the store couldn't take the answer.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     /// How far the answer lies from the one that it was compared with, if it came to that.
@@ -101,7 +109,7 @@ impl Keeping {
             Waiting::Place(place) => {
                 let tools = place.question.policy.tool_calls;
                 if let Some(body) = away(is_long, move || made.body(shape, tools)).await {
-                    put(*place.question, place.vector, body).await;
+                    self.is_lost = !put(*place.question, place.vector, body).await;
                 }
                 drop(place.flight);
             }
@@ -145,8 +153,8 @@ impl Made {
     }
 }
 
-/// A store that can't take it has said so in the log.
-async fn put(question: Question, vector: Option<Vector>, body: Bytes) {
+/// Whether it is kept. A store that can't take it has said so in the log.
+async fn put(question: Question, vector: Option<Vector>, body: Bytes) -> bool {
     let usage = answer::read_body(question.shape, &body).usage;
     let kept = Kept {
         id: question.id,
@@ -166,7 +174,9 @@ async fn put(question: Question, vector: Option<Vector>, body: Bytes) {
         },
         duration: question.policy.duration,
     };
-    if let Err(error) = question.store.keep(kept, kind).await {
+    let put = question.store.keep(kept, kind).await;
+    if let Err(error) = &put {
         tracing::debug!(?error, "an answer couldn't be kept");
     }
+    put.is_ok()
 }
