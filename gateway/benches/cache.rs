@@ -6,7 +6,7 @@
 //! it, only the store in the process is measured. `TOLLGATE_BENCH_MODEL` names a folder that `scripts/local-embeddings` made:
 //! with the feature `local-embeddings` it is said what an embedding takes.
 //!
-//! Each is printed as the median time and as processor time, a call; what Redis used is said beside it. Nothing is
+//! Each is printed as the median time and as processor time, a call; what Redis used is printed beside it. Nothing is
 //! asserted: they are the machine's.
 
 #![allow(clippy::print_stdout, reason = "it prints its result")]
@@ -22,6 +22,7 @@ use filters::cache::entry::Entry;
 use filters::cache::prompt::{Prompt, Scope, SystemMessages, read};
 use filters::cache::score::{Threshold, Vector};
 use filters::route::Shape;
+use futures_util::stream::{self, StreamExt as _};
 use gateway::cache::kept::{Kept, Owner, Sought};
 use gateway::cache::local::Local;
 use gateway::cache::shared::{Shared, Space};
@@ -34,6 +35,8 @@ use support::http;
 const DIMENSIONS: usize = 1_536;
 const BODY_BYTES: usize = 1_000;
 const TIMES: usize = 200;
+/// Entries under way to a store while it is filled.
+const AT_A_TIME: usize = 8;
 
 fn main() {
     let redis = std::env::var("TOLLGATE_BENCH_REDIS").ok();
@@ -88,16 +91,13 @@ async fn store(name: &str, store: &Store, entries: usize, meters: Meters<'_>) {
     // The first look-up makes Redis' index; what is kept before that is indexed afterwards, in its own time.
     let _ = store.find_near(sought(&prompt(0), random(&mut 1))).await;
     let before = (meters.bytes)();
-    let mut seed = 1;
     let began = Instant::now();
-    for number in 0..entries {
-        keep(store, number, random(&mut seed)).await;
-    }
+    fill(name, store, entries).await;
     let filling = began.elapsed() / u32::try_from(entries).unwrap();
     let each = (meters.bytes)().saturating_sub(before) / entries as u64;
     let name = format!("{name}, {entries} entries");
     println!("{name}: kept in {filling:?}; {each} bytes an entry with an answer of {BODY_BYTES}");
-    let processor = || processor_time(std::process::id()) + (meters.beside)();
+    let processor = || (processor_time(std::process::id()), (meters.beside)());
     let say = |what: &str, cost: Cost| println!("{name}: {what}: {cost}");
     let known = random(&mut 1);
     let found = prompt(0);
@@ -121,6 +121,22 @@ async fn store(name: &str, store: &Store, entries: usize, meters: Meters<'_>) {
         assert!(store.find_near(sought).await.unwrap().is_none());
     });
     say("a near one that isn't", cost.await);
+}
+
+/// Some at a time, so that a store beside this process never waits for it. Says how far it is: Redis takes its time.
+async fn fill(name: &str, store: &Store, entries: usize) {
+    let mut seed = 1;
+    let vectors = std::iter::repeat_with(|| random(&mut seed));
+    let entries = stream::iter((0..entries).zip(vectors));
+    let mut kept = entries
+        .map(async |(number, vector)| keep(store, number, vector).await)
+        .buffer_unordered(AT_A_TIME)
+        .enumerate();
+    while let Some((count, ())) = kept.next().await {
+        if (count + 1) % 10_000 == 0 {
+            eprintln!("{name}: {} kept", count + 1);
+        }
+    }
 }
 
 async fn keep(store: &Store, number: usize, vector: Vector) {
@@ -195,7 +211,7 @@ async fn calls(name: &str, policy: &str, section: &str) {
     };
     let mut seen = String::new();
     let mut kinds: Vec<(&str, Cost)> = Vec::new();
-    let processor = || processor_time(gateway.pid());
+    let processor = || (processor_time(gateway.pid()), Duration::ZERO);
     let new = timed(&processor, async |at| seen = call(&body(at))).await;
     kinds.push(("a new question", new));
     if !policy.is_empty() {
@@ -230,7 +246,7 @@ async fn model(path: std::path::PathBuf) {
     let model = local::Local::load(&LocalModel { path, sha256 }).unwrap();
     let taken = resident_bytes().saturating_sub(before) >> 20;
     println!("the model in the process: {taken} MiB");
-    let processor = || processor_time(std::process::id());
+    let processor = || (processor_time(std::process::id()), Duration::ZERO);
     for words in [6, 24, 200] {
         let text = "how do whales sleep at night ".repeat(words / 6);
         let cost = timed(&processor, async |_| {
@@ -244,16 +260,29 @@ async fn model(path: std::path::PathBuf) {
 struct Cost {
     median: Duration,
     processor: Duration,
+    /// Of the store beside this process.
+    beside: Duration,
 }
 
 impl std::fmt::Display for Cost {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Cost { median, processor } = self;
-        write!(formatter, "{median:?}, of a processor {processor:?}")
+        let Cost {
+            median,
+            processor,
+            beside,
+        } = self;
+        write!(formatter, "{median:?}, of a processor {processor:?}")?;
+        match beside.is_zero() {
+            true => Ok(()),
+            false => write!(formatter, ", and {beside:?} of Redis"),
+        }
     }
 }
 
-async fn timed(processor: &impl Fn() -> Duration, mut work: impl AsyncFnMut(usize)) -> Cost {
+async fn timed(
+    processor: &impl Fn() -> (Duration, Duration),
+    mut work: impl AsyncFnMut(usize),
+) -> Cost {
     let mut times = Vec::with_capacity(TIMES);
     let before = processor();
     for at in 0..TIMES {
@@ -261,11 +290,13 @@ async fn timed(processor: &impl Fn() -> Duration, mut work: impl AsyncFnMut(usiz
         work(at).await;
         times.push(began.elapsed());
     }
-    let processor = processor().saturating_sub(before) / u32::try_from(TIMES).unwrap();
+    let (own, beside) = processor();
+    let each = |now: Duration, before| now.saturating_sub(before) / u32::try_from(TIMES).unwrap();
     times.sort_unstable();
     Cost {
         median: times[TIMES / 2],
-        processor,
+        processor: each(own, before.0),
+        beside: each(beside, before.1),
     }
 }
 
