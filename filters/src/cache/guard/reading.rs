@@ -72,6 +72,7 @@ impl Reading {
             ignores_case: is_title_case(&tokens),
             english: 0,
             foreign: 0,
+            told: 0,
             has_speaker: false,
             seen: Seen::default(),
         };
@@ -86,6 +87,10 @@ impl Reading {
             };
             reader.sentence(sentence);
             reader.reading.said.extend(stop.cloned());
+        }
+        if reader.told > 1 {
+            // "Improve this. I has a dog.": the one may be about the other.
+            reader.reading.wording = Wording::Verbatim;
         }
         reader.reading.is_for_anybody &= !reader.reading.intents.is_empty();
         reader.reading.is_english = reader.english > 0 && reader.foreign <= reader.english / 2;
@@ -120,6 +125,8 @@ struct Reader {
     ignores_case: bool,
     english: usize,
     foreign: usize,
+    /// Sentences that ask nothing.
+    told: usize,
     /// "I" was the one who asks how, so "you" is somebody else.
     has_speaker: bool,
     seen: Seen,
@@ -182,7 +189,9 @@ impl Reader {
             self.token(tokens, at, at == front, intent);
             at += 1;
         }
-        if intent != Intent::Open {
+        if intent == Intent::Open {
+            self.told += 1;
+        } else {
             self.reading.intents.push(intent);
             self.reading.is_for_anybody &= self.is_for_anybody(intent);
         }

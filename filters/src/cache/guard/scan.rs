@@ -73,6 +73,7 @@ fn quotation(first: char, text: &str) -> Option<(&str, &str)> {
         '«' => "»",
         '`' if text.starts_with("```") => "```",
         '`' => "`",
+        '\'' | '‘' => return single(&text[first.len_utf8()..]),
         _ => return None,
     };
     let open = if close == "```" { 3 } else { first.len_utf8() };
@@ -83,7 +84,27 @@ fn quotation(first: char, text: &str) -> Option<(&str, &str)> {
     Some((&inside[..at], &inside[at + close.len()..]))
 }
 
+/// Up to a mark that ends a word and the quotation: not an apostrophe.
+fn single(inside: &str) -> Option<(&str, &str)> {
+    let mut before = ' ';
+    for (at, c) in inside.char_indices() {
+        if at > MAX_SINGLE_BYTES || c == '\n' {
+            return None;
+        }
+        if matches!(c, '\'' | '’') && !before.is_whitespace() {
+            let after = &inside[at + c.len_utf8()..];
+            if !after.starts_with(char::is_alphanumeric) {
+                return Some((&inside[..at], after));
+            }
+        }
+        before = c;
+    }
+    None
+}
+
 const MAX_QUOTATION_BYTES: usize = 2048;
+/// Between single marks, which are looked at one letter after the other.
+const MAX_SINGLE_BYTES: usize = 256;
 
 struct Scan {
     out: Vec<Token>,
@@ -389,6 +410,10 @@ mod tests {
                 &["n:2023-01-02", "n:10:30", "am", "c:$", "n:5"],
             ),
             (r#"say "Hi There" now"#, &["say", "q:Hi There", "now"]),
+            (
+                "is 'it isn't' right, 'tis",
+                &["is", "q:it isn't", "right", ",", ",", "tis"],
+            ),
             (
                 "use `a.b()` and ```x\ny```",
                 &["use", "q:a.b()", "and", "q:x\ny"],

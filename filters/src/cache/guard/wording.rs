@@ -82,7 +82,7 @@ const MAX_GREETING_BYTES: usize = 200;
 
 const VERBATIM: &str = "\
     translate translated translating translation translates say saying spell spelled spelt spelling spells misspelled
-    pronounce pronounced pronunciation rewrite rewriting rephrase rephrasing reword paraphrase paraphrasing proofread grammar grammatical
+    pronounce pronounced pronunciation rewrite rewriting rephrase rephrasing reword correct corrected paraphrase paraphrasing proofread grammar grammatical
     grammatically punctuate punctuation syllable syllables letters vowels consonants rhyme rhymes rhyming plural plurals singular
     tense conjugate conjugation conjugated noun nouns verb verbs adjective adjectives adverb adverbs pronoun pronouns preposition
     sentence sentences phrase phrases word words anagram anagrams palindrome palindromes capitalize capitalise uppercase lowercase
