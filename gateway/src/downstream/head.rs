@@ -132,6 +132,7 @@ fn length(value: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use pingora::protocols::http::ServerSession;
     use proptest::prelude::*;
 
     use super::*;
@@ -213,6 +214,75 @@ mod tests {
         assert!(with(&many).is_none());
     }
 
+    const METHODS: &[&str] = &["GET", "POST", "HEAD", "CONNECT", "X-Y", "get", " GET"];
+    const TARGETS: &[&str] = &[
+        "/",
+        "/v1/x?y=1",
+        "//a/b",
+        "/a//b",
+        "/%2f",
+        "/a%",
+        "/a|b",
+        "/a{b}",
+        "/a\"b",
+        "/a?b?c#d",
+        "*",
+        "?a",
+        "http://a/b",
+        "a:1",
+        "",
+        "/a;b=c",
+        "/a\\b",
+        "/\u{e4}",
+        "/a b",
+        "/a@b",
+        "/a:b//c",
+    ];
+    const LINES: &[&str] = &[
+        "Host: a\r\n",
+        "host:a.test:80\r\n",
+        "Host: b@a\r\n",
+        "Content-Length: 5\r\n",
+        "content-length: 05\r\n",
+        "Content-Length: 5,5\r\n",
+        "content-length:6 \r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Connection: close\r\n",
+        "Connection: Keep-Alive\r\n",
+        "connection: te\r\n",
+        "x: 1\r\n",
+        "X:\t2\t\r\n",
+        "x:\r\n",
+        "x-\u{e4}: 1\r\n",
+        "x: \u{e4}\r\n",
+        " folded: 1\r\n",
+        "x : 1\r\n",
+        "x\r\n",
+        "x: 1\n",
+        "x: a\rb\r\n",
+        "Expect: 100-continue\r\n",
+        "Upgrade: h2c\r\n",
+        "_x: 1\r\n",
+        "x: \x7f\r\n",
+    ];
+
+    /// What Pingora reads.
+    fn pingora(text: &[u8]) -> Option<ServerSession> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (mut caller, stream) = tokio::io::duplex(1 << 16);
+            tokio::io::AsyncWriteExt::write_all(&mut caller, text)
+                .await
+                .unwrap();
+            let mut session = ServerSession::new_http1(Box::new(stream));
+            let read = session.read_request().await;
+            read.ok().filter(|has_come| *has_come).map(|_| session)
+        })
+    }
+
     proptest! {
         /// What is read here is what another reader of HTTP sees: the same fields, in the same order.
         #[test]
@@ -225,6 +295,29 @@ mod tests {
                 let read: Vec<_> = head.request.headers.get_all(name.as_str()).iter().map(|value| value.to_str().unwrap()).collect();
                 let sent: Vec<_> = fields.iter().filter(|field| field.0 == *name).map(|field| field.1.as_str()).collect();
                 prop_assert_eq!(read, sent);
+            }
+        }
+
+        /// Whatever is read here Pingora reads in the same way: there is no request that one sees and the other doesn't.
+        #[test]
+        fn pingora_reads_the_same(lines in prop::collection::vec(prop::sample::select(LINES), 0..4), method in prop::sample::select(METHODS), target in prop::sample::select(TARGETS), noise in any::<(bool, prop::sample::Index, u8)>()) {
+            let mut text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{}\r\n", lines.concat()).into_bytes();
+            if let (true, at, byte) = noise {
+                let at = at.index(text.len());
+                text[at] = byte;
+            }
+            let whole = end(&text) == Some(text.len());
+            if let Some(head) = plain(&Bytes::from(text.clone())).filter(|_| whole) {
+                let theirs = pingora(&text).unwrap();
+                let theirs = theirs.req_header();
+                prop_assert_eq!(&head.request.method, &theirs.method);
+                prop_assert_eq!(head.request.raw_path(), theirs.raw_path());
+                prop_assert_eq!(&head.request.uri, &theirs.uri);
+                prop_assert_eq!(&head.request.headers, &theirs.headers);
+                let stated = theirs.headers.get(header::CONTENT_LENGTH);
+                let stated = stated.map_or(0, |value| value.to_str().unwrap().parse().unwrap());
+                prop_assert_eq!(head.body_bytes, stated);
+                prop_assert!(!theirs.headers.contains_key(header::TRANSFER_ENCODING));
             }
         }
 
