@@ -14,7 +14,7 @@ pub(crate) fn members<'a>(
     text: &'a str,
     mut visit: impl FnMut(Cow<'a, str>, &'a str),
 ) -> Option<()> {
-    let mut scan = Scan { text, at: 0 };
+    let mut scan = Scan::new(text);
     scan.blank();
     scan.expect(b'{')?;
     scan.blank();
@@ -42,21 +42,29 @@ const SHORT_WORDS: usize = 3;
 /// What comes before it is a control character, which a text may hold as an escape only.
 const FIRST_PRINTABLE: u8 = 0x20;
 
-struct Scan<'a> {
+/// A place in a text that is read as JSON. Each method takes one thing from there on; `None` where it isn't there.
+pub(crate) struct Scan<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> Scan<'a> {
+    /// The text's beginning.
+    pub(crate) fn new(text: &'a str) -> Self {
+        Scan { text, at: 0 }
+    }
+
     fn rest(&self) -> &'a [u8] {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
-    fn peek(&self) -> Option<u8> {
+    /// The byte that comes next.
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn next(&mut self) -> Option<u8> {
+    /// Takes a byte.
+    pub(crate) fn next(&mut self) -> Option<u8> {
         let byte = self.peek()?;
         self.at += 1;
         Some(byte)
@@ -66,30 +74,43 @@ impl<'a> Scan<'a> {
         (self.next()? == byte).then_some(())
     }
 
-    fn blank(&mut self) {
+    /// Passes over blanks.
+    pub(crate) fn blank(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
         }
     }
 
-    fn is_at_end(&mut self) -> Option<()> {
+    /// Whether nothing but blanks is left.
+    pub(crate) fn is_at_end(&mut self) -> Option<()> {
         self.blank();
         self.peek().is_none().then_some(())
     }
 
     /// A member's name and the colon after it.
-    fn name(&mut self) -> Option<Cow<'a, str>> {
-        let start = self.at;
-        self.string()?;
-        let written = self.text.get(start..self.at)?;
-        let inside = written.get(1..written.len() - 1)?;
-        let name = match inside.contains('\\') {
-            true => Cow::Owned(serde_json::from_str(written).ok()?),
-            false => Cow::Borrowed(inside),
-        };
+    pub(crate) fn name(&mut self) -> Option<Cow<'a, str>> {
+        let name = self.text()?;
         self.blank();
         self.expect(b':')?;
         Some(name)
+    }
+
+    /// A text, without its escapes.
+    pub(crate) fn text(&mut self) -> Option<Cow<'a, str>> {
+        let start = self.at;
+        let is_escaped = self.string()?;
+        let written = self.text.get(start..self.at)?;
+        match is_escaped {
+            true => Some(Cow::Owned(serde_json::from_str(written).ok()?)),
+            false => Some(Cow::Borrowed(written.get(1..written.len() - 1)?)),
+        }
+    }
+
+    /// A number, as it is written.
+    pub(crate) fn written_number(&mut self) -> Option<&'a str> {
+        let start = self.at;
+        self.number()?;
+        self.text.get(start..self.at)
     }
 
     fn value(&mut self) -> Option<()> {
@@ -97,7 +118,9 @@ impl<'a> Scan<'a> {
         let mut open: Vec<u8> = Vec::new();
         loop {
             match self.peek()? {
-                b'"' => self.string()?,
+                b'"' => {
+                    self.string()?;
+                }
                 b'{' => {
                     if !self.opens(b'}')? {
                         open.push(b'}');
@@ -155,33 +178,45 @@ impl<'a> Scan<'a> {
         Some(())
     }
 
-    fn word(&mut self, word: &[u8]) -> Option<()> {
+    /// This word.
+    pub(crate) fn word(&mut self, word: &[u8]) -> Option<()> {
         self.at += word.len();
         let begin = self.at - word.len();
         (self.text.as_bytes().get(begin..self.at)? == word).then_some(())
     }
 
-    fn string(&mut self) -> Option<()> {
+    /// A text; whether it holds an escape.
+    fn string(&mut self) -> Option<bool> {
         self.expect(b'"')?;
+        let mut is_escaped = false;
         loop {
             self.plain();
             match self.next()? {
-                b'"' => return Some(()),
-                b'\\' => match self.next()? {
-                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                    b'u' => {
-                        let digits = self.rest().get(..4)?;
-                        if !digits.iter().all(u8::is_ascii_hexdigit) {
-                            return None;
-                        }
-                        self.at += 4;
-                    }
-                    _ => return None,
-                },
+                b'"' => return Some(is_escaped),
+                b'\\' => {
+                    is_escaped = true;
+                    self.escape()?;
+                }
                 // A control character.
                 _ => return None,
             }
         }
+    }
+
+    /// What follows a backslash.
+    fn escape(&mut self) -> Option<()> {
+        match self.next()? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+            b'u' => {
+                let digits = self.rest().get(..4)?;
+                if !digits.iter().all(u8::is_ascii_hexdigit) {
+                    return None;
+                }
+                self.at += 4;
+            }
+            _ => return None,
+        }
+        Some(())
     }
 
     /// Passes over all that ends no text and escapes nothing.

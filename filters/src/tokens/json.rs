@@ -7,6 +7,8 @@
 //! bounded too: one takes up to 56 bytes and can be written in two, so that a body of 32 MiB could ask for
 //! a gigabyte. Never panics.
 
+mod scanned;
+
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
@@ -46,6 +48,16 @@ const LIST_VALUES: u32 = 4;
 
 /// Reads a whole body.
 pub(super) fn parse(body: &[u8]) -> Result<Node<'_>, Unread> {
+    // An image in a body is megabytes of text, of which serde looks at each byte. What the scan doesn't take, serde judges.
+    let text = std::str::from_utf8(body).map_err(|_| Unread::NotJson)?;
+    match scanned::parse(text, MAX_VALUES) {
+        Some(node) => Ok(node),
+        None => judged(body),
+    }
+}
+
+/// The same by serde, which knows why where there is none.
+fn judged(body: &[u8]) -> Result<Node<'_>, Unread> {
     let left = Cell::new(MAX_VALUES);
     let mut json = serde_json::Deserializer::from_slice(body);
     let node = Values { left: &left }.deserialize(&mut json);
@@ -319,6 +331,8 @@ impl<'de> Visitor<'de> for KeyVisitor {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
     use super::*;
 
     fn written(body: &str, spacing: Spacing) -> String {
@@ -343,6 +357,88 @@ mod tests {
     fn the_last_of_two_members_counts() {
         let node = parse(br#"{"a":1,"a":"x"}"#).unwrap();
         assert_eq!(node.text("a"), Some("x"));
+    }
+
+    proptest! {
+        /// Either way of reading gives the same, whatever is read.
+        #[test]
+        fn the_scan_reads_what_serde_reads(text in json(), cut in any::<prop::sample::Index>(), is_cut in any::<bool>()) {
+            let mut text = text;
+            if is_cut && !text.is_empty() {
+                text.remove(cut.get(&text.char_indices().collect::<Vec<_>>()).0);
+            }
+            let both = (scanned::parse(&text, MAX_VALUES), judged(text.as_bytes()));
+            match both {
+                (Some(scanned), Ok(judged)) => prop_assert_eq!(format!("{scanned:?}"), format!("{judged:?}")),
+                (Some(_), Err(why)) => prop_assert!(false, "{text}: {why:?}"),
+                // Serde takes up what the scan leaves.
+                (None, _) => {}
+            }
+        }
+    }
+
+    fn json() -> impl Strategy<Value = String> {
+        let leaf = prop::sample::select(vec![
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0",
+            "17",
+            "-3",
+            "1.50",
+            "1e3",
+            "-2E-2",
+            "18446744073709551615",
+            "18446744073709551616",
+            "-9223372036854775808",
+            "-9223372036854775809",
+            "1e999",
+            "01",
+            "1.",
+            "\"\"",
+            "\"plain text\"",
+            "\"\\u00e9\\n\"",
+            "\"\u{e4} \u{1f600}\"",
+            "\"\\ud83d\\ude00\"",
+            "\"\\ud83d\"",
+            "\"a long text that goes on beyond three words of eight bytes \\\\ and an escape\"",
+            "\"\t\"",
+            "x",
+        ]);
+        let leaf = leaf.prop_map(str::to_owned);
+        leaf.prop_recursive(6, 40, 5, |inner| {
+            let list = prop::collection::vec(inner.clone(), 0..5)
+                .prop_map(|items| format!("[{}]", items.join(" , ")));
+            let member = (prop::sample::select(vec!["a", "b", "\\u0061"]), inner);
+            let object = prop::collection::vec(member, 0..5).prop_map(|members| {
+                let members: Vec<_> = members
+                    .iter()
+                    .map(|(name, value)| format!("\"{name}\" :\n{value}"))
+                    .collect();
+                format!("{{{}}}", members.join(","))
+            });
+            prop_oneof![list, object]
+        })
+    }
+
+    #[test]
+    fn what_is_plain_needs_no_second_reading() {
+        for text in [
+            "{\"a\":[1,-2,1.5,null,true,false,\"x\\ny\"],\"b\":{}}",
+            " [ ] ",
+        ] {
+            assert!(scanned::parse(text, MAX_VALUES).is_some(), "{text}");
+        }
+        let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        for levels in [1, 126, 127, 128, 129] {
+            let scanned = scanned::parse(&nested(levels), MAX_VALUES).is_some();
+            assert_eq!(
+                scanned,
+                judged(nested(levels).as_bytes()).is_ok(),
+                "{levels}"
+            );
+        }
     }
 
     #[test]
