@@ -5,6 +5,9 @@
 //!
 //! Never here: a comparison (`guard`).
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use crate::cache::guard::frame;
 use crate::cache::guard::scan::{Kind, Token, tokens};
 
@@ -33,15 +36,32 @@ pub(super) fn of(tokens: &[Token]) -> Wording {
 }
 
 fn of_word(word: &str, before: &str) -> Wording {
-    let is_listed = |list: &str| list.split_ascii_whitespace().any(|listed| listed == word);
-    let is_language = matches!(before, "in" | "to" | "into" | "from") && is_listed(LANGUAGES);
-    if is_language || is_listed(VERBATIM) {
-        Wording::Verbatim
-    } else if is_listed(LITERAL) {
-        Wording::Literal
-    } else {
-        Wording::Free
+    static ALL: LazyLock<HashMap<&str, Listed>> = LazyLock::new(|| {
+        let lists = [
+            (LANGUAGES, Listed::Language),
+            (LITERAL, Listed::As(Wording::Literal)),
+            (VERBATIM, Listed::As(Wording::Verbatim)),
+        ];
+        let words = |(list, listed): (&'static str, Listed)| {
+            list.split_ascii_whitespace()
+                .map(move |word| (word, listed))
+        };
+        lists.into_iter().flat_map(words).collect()
+    });
+    match ALL.get(word) {
+        Some(Listed::As(wording)) => *wording,
+        Some(Listed::Language) if matches!(before, "in" | "to" | "into" | "from") => {
+            Wording::Verbatim
+        }
+        Some(Listed::Language) | None => Wording::Free,
     }
+}
+
+#[derive(Clone, Copy)]
+enum Listed {
+    As(Wording),
+    /// Behind "to" or "in" it is spoken.
+    Language,
 }
 
 /// What asks, and the text that it is asked about: what follows the first colon, or the first line.
