@@ -252,6 +252,7 @@ fn traps_are_stopped() {
             "How do I lose weight fast?",
             Reason::Added,
         ),
+        ("What is MAX_SIZE?", "What is max_size?", Reason::Code),
         ("Is IT hard?", "Is it hard?", Reason::Name),
         ("What is IT?", "What is it?", Reason::Name),
         ("Is 100 Mb fast?", "Is 100 MB fast?", Reason::Name),

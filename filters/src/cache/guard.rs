@@ -35,6 +35,7 @@ use crate::cache::guard::wording::Wording;
 
 mod frame;
 mod lemma;
+mod marks;
 mod order;
 mod pairs;
 mod place;
@@ -204,7 +205,7 @@ fn against(a: &Reading, b: &Reading) -> Option<Reason> {
     if persons_differ(a, b, &pairs) {
         return Some(Reason::Person);
     }
-    if a.definite != b.definite && is_yes_or_no(a) && is_yes_or_no(b) {
+    if articles_differ(a, b) {
         return Some(Reason::Added);
     }
     if links_exclude(&a.links, &b.links) || a.stranded() != b.stranded() {
@@ -247,7 +248,18 @@ fn names_differ(a: &Reading, b: &Reading, pairs: &Pairs) -> bool {
     })
 }
 
-/// "Is the water cold" asks of some water, "is water cold" of any.
+/// "Is the water cold" asks of some water, "is water cold" of any. "Tell me the joke" isn't "a joke", and "the capital of
+/// France" is "capital of France".
+fn articles_differ(a: &Reading, b: &Reading) -> bool {
+    let is_other = |one: &Reading, other: &Reading| {
+        one.definite > other.definite && one.indefinite < other.indefinite
+    };
+    match is_yes_or_no(a) && is_yes_or_no(b) {
+        true => a.definite != b.definite,
+        false => a.intents.is_empty() && b.intents.is_empty() && (is_other(a, b) || is_other(b, a)),
+    }
+}
+
 fn is_yes_or_no(reading: &Reading) -> bool {
     matches!(reading.intents[..], [Intent::IsIt | Intent::WillIt])
 }

@@ -29,8 +29,13 @@ pub(super) fn order(a: &Reading, b: &Reading, pairs: &Pairs) -> Option<Reason> {
     let is_said = |word: &Word| matches!(word.sort, Sort::Plain | Sort::Name);
     let asks_how = |reading: &Reading| reading.intents.first() == Some(&Intent::HowTo);
     let is_owned = |one: &Reading, other: &Reading| one.has_owner && other.links.contains(&"of");
+    // "Build trust" and "trust a build" don't differ in a form.
+    let has_form = pairs.paired.iter().any(|(of_a, of_b)| {
+        let bare = |word: &Word| word.text.trim_end_matches('s').to_owned();
+        bare(&a.words[*of_a]) != bare(&b.words[*of_b])
+    });
     let is_short = pairs.paired.len() == 2
-        && (asks_how(a) && asks_how(b) || is_owned(a, b) || is_owned(b, a))
+        && (has_form && asks_how(a) && asks_how(b) || is_owned(a, b) || is_owned(b, a))
         && is_plain(a)
         && is_plain(b)
         && a.words.iter().chain(&b.words).all(is_said);

@@ -56,6 +56,8 @@ pub(super) struct Reading {
     pub(super) has_capitals: bool,
     /// How often it says "the".
     pub(super) definite: usize,
+    /// How often "a".
+    pub(super) indefinite: usize,
     /// How far its words are themselves what is asked about.
     pub(super) wording: Wording,
     /// Every word and mark but greetings and thanks.
@@ -247,6 +249,7 @@ impl Reader {
 
     fn note(&mut self, word: &str) {
         self.reading.definite += usize::from(word == "the");
+        self.reading.indefinite += usize::from(matches!(word, "a" | "an"));
         self.seen.be |= matches!(word, "is" | "are" | "be");
         self.seen.does |= matches!(word, "do" | "does" | "can" | "could" | "should" | "would");
     }

@@ -4,7 +4,9 @@
 //! (`1,000` is `1000`; `3.10` isn't `3.1`, nor `3rd` `3`), a number with a unit is two tokens. Apostrophes are undone:
 //! `don't` is `do not`.
 //!
-//! Never here: what a word means (`reading`).
+//! Never here: what a word means (`reading`), and what a number or code looks like (`marks`).
+
+use crate::cache::guard::marks::{is_code, is_number, plain};
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +56,19 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
                 .find(|c: char| c.is_whitespace() || opens_quotation(c))
                 .unwrap_or(rest.len());
             let end = if end == 0 { first.len_utf8() } else { end };
-            scan.chunk(&rest[..end]);
-            rest = &rest[end..];
+            let (chunk, after) = rest.split_at(end);
+            let is_alone = after.starts_with(char::is_whitespace) && !after.trim_start().is_empty();
+            if is_alone
+                && chunk
+                    .chars()
+                    .all(|c| matches!(c, '!' | '?' | '.' | ':' | ',' | ';'))
+            {
+                // "What does ! do": a sign that is spoken of, not one that ends something.
+                scan.push(chunk, Kind::Code);
+            } else {
+                scan.chunk(chunk);
+            }
+            rest = after;
         }
     }
     scan.out
@@ -122,13 +135,20 @@ impl Scan {
     /// What stands between two spaces.
     fn chunk(&mut self, chunk: &str) {
         let body = chunk.trim_start_matches(OPENING);
-        if body.len() < chunk.len() {
+        let opened = &chunk[..chunk.len() - body.len()];
+        if opened.contains('(') && body.starts_with(|c: char| c.is_ascii_digit()) {
+            // What is calculated first.
+            self.push(opened, Kind::Code);
+        } else if !opened.is_empty() {
             self.push("", Kind::Pause);
         }
         let core = body.trim_end_matches(CLOSING);
         self.core(core);
         let after = &body[core.len()..];
         let is_bare = body.len() == chunk.len();
+        if after.starts_with(')') && self.ends_in_number() {
+            self.push(after.trim_end_matches(|c| c != ')'), Kind::Code);
+        }
         let mark = after.chars().next();
         let mark = mark.filter(|mark| matches!(mark, '\'' | '’' | '"' | '”'));
         if let Some(mark) = mark.filter(|_| is_bare && self.ends_in_number()) {
@@ -156,7 +176,12 @@ impl Scan {
         } else if is_number(core) {
             self.number(core);
         } else if is_code(core) {
-            self.push(core.to_lowercase(), Kind::Code);
+            // "YouTube" is written in many ways, "MAX_SIZE" in one.
+            let is_word = core.chars().all(char::is_alphanumeric);
+            match is_word {
+                true => self.push(core.to_lowercase(), Kind::Code),
+                false => self.push(core, Kind::Code),
+            }
         } else if first == '\''
             || first == '’'
             || core.contains([
@@ -310,72 +335,6 @@ const CLOSING: &[char] = &[
     ')', ']', '}', '\'', '’', '.', ',', ';', ':', '!', '?', '…', '"', '”',
 ];
 
-/// Digits, with a sign or currency before and a unit after them.
-fn is_number(core: &str) -> bool {
-    let body = core.trim_start_matches(|c: char| !c.is_alphanumeric());
-    if !body.starts_with(|c: char| c.is_ascii_digit()) {
-        return false;
-    }
-    let unit = body.trim_start_matches(|c: char| {
-        c.is_ascii_digit() || matches!(c, '.' | ',' | ':' | '/' | '-')
-    });
-    let ends_in_mark = !unit.is_empty()
-        && !body[..body.len() - unit.len()].ends_with(|c: char| c.is_ascii_digit());
-    !ends_in_mark
-        && unit.len() <= 8
-        && unit.chars().all(|c| {
-            c.is_alphabetic() || matches!(c, '%' | '°' | '$' | '€' | '£' | '²' | '³' | '+')
-        })
-}
-
-/// A number without the marks that only make it easier to read.
-fn plain(digits: &str) -> String {
-    let is_grouped = digits.contains(',')
-        && digits
-            .split('.')
-            .next()
-            .is_some_and(|whole| whole.split(',').skip(1).all(|group| group.len() == 3));
-    match is_grouped {
-        true => digits.replace(',', ""),
-        false => digits.to_owned(),
-    }
-}
-
-/// Whether a chunk is to be compared to the letter: an identifier, an address, a path, an expression.
-fn is_code(core: &str) -> bool {
-    if core.contains("://") || core.starts_with("www.") || core.contains(CODE_MARKS) {
-        return true;
-    }
-    let slashes = core.bytes().filter(|byte| *byte == b'/').count();
-    if slashes > 1 || core.starts_with(['/', '.', '~']) {
-        return true;
-    }
-    let letters: Vec<char> = core.chars().collect();
-    letters.windows(2).any(|two| {
-        let (a, b) = (two[0], two[1]);
-        a.is_lowercase() && b.is_uppercase()
-            || a.is_alphabetic() && b.is_ascii_digit()
-            || a.is_ascii_digit() && b.is_alphabetic()
-    }) || is_dotted(core)
-}
-
-const CODE_MARKS: &[char] = &[
-    '_', '=', '<', '>', '{', '}', '[', ']', '|', '\\', '^', '~', '&', '$', '€', '£', '@', '#', '%',
-    '+', '*',
-];
-
-/// `node.js`, `a.b`; not `e.g`, nor the full stop that lacks its space.
-fn is_dotted(core: &str) -> bool {
-    let mut parts = core.split('.');
-    let (Some(first), Some(second)) = (parts.next(), parts.next()) else {
-        return false;
-    };
-    first.len() > 1
-        && second.len() > 1
-        && !second.starts_with(char::is_uppercase)
-        && second.len() <= 5
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -421,9 +380,9 @@ mod tests {
             (
                 "C++ vs C# snake_case camelCase h264",
                 &[
-                    "c:c++",
+                    "c:C++",
                     "vs",
-                    "c:c#",
+                    "c:C#",
                     "c:snake_case",
                     "c:camelcase",
                     "c:h264",
@@ -443,6 +402,13 @@ mod tests {
                 &["n:2", "c:*", "n:3", "c:/", "n:4", "c:–", "n:1"],
             ),
             ("this - that", &["this", "that"]),
+            (
+                "(2 + 3) * (4) ! no !",
+                &[
+                    "c:(", "n:2", "c:+", "n:3", "c:)", ",", "c:*", "c:(", "n:4", "c:)", ",", "c:!",
+                    "no", ".",
+                ],
+            ),
             (
                 "5' or 5\" tall",
                 &["n:5", "c:'", ",", "or", "n:5", "c:\"", ",", "tall"],
