@@ -29,6 +29,11 @@ impl Moment {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// The moment that comes so much later.
+    pub fn after(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_add(duration))
+    }
+
     /// The same moment as policy takes it.
     pub fn time(self) -> Time {
         let nanoseconds = u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX);

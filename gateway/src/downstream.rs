@@ -7,7 +7,10 @@ pub mod head;
 pub mod http1;
 pub mod joined;
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +29,15 @@ pub enum Downstream<'s> {
     Own(&'s mut Http1),
     /// Any other, and those over HTTP/2.
     Pingora(&'s mut ServerSession),
+}
+
+/// For how long somebody who waits for something is woken by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wakes {
+    /// Until it comes.
+    Always,
+    /// Until the connection is used for something else.
+    Once,
 }
 
 impl Downstream<'_> {
@@ -147,9 +159,20 @@ impl Downstream<'_> {
     /// Ends when the caller leaves; the request's body must have been read.
     pub async fn leaves(&mut self) {
         match self {
-            Downstream::Own(own) => own.leaves().await,
+            Downstream::Own(own) => poll_fn(|context| own.poll_leaves(context)).await,
             Downstream::Pingora(session) => {
                 let _gone = session.read_body_or_idle(true).await;
+            }
+        }
+    }
+
+    /// The same, asked once. Whether it goes on waking whoever asked, however much is written meanwhile, is told along.
+    pub fn poll_leaves(&mut self, context: &mut Context<'_>) -> (Poll<()>, Wakes) {
+        match self {
+            Downstream::Own(own) => (own.poll_leaves(context), Wakes::Always),
+            Downstream::Pingora(session) => {
+                let leaves = pin!(session.read_body_or_idle(true));
+                (leaves.poll(context).map(|_gone| ()), Wakes::Once)
             }
         }
     }

@@ -184,6 +184,8 @@ fn server_conf(settings: &plan::Server) -> ServerConf {
         grace_period_seconds: Some(GRACE_S),
         upstream_keepalive_pool_size: POOLED_CONNECTIONS,
         max_retries: CARRIED_TRIES,
+        // Pingora's own timers have a thread that wakes a hundred times a second, from the first one on.
+        fast_timeout_to_tokio_threshold_seconds: Some(0),
         ..ServerConf::default()
     }
 }

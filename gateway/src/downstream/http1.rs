@@ -32,6 +32,8 @@ const READ_BYTES: usize = 8 << 10;
 const AHEAD_MAX_BYTES: usize = 16 << 10;
 /// So much is held back to leave with what follows it. Bytes.
 const HELD_MAX_BYTES: usize = 16 << 10;
+/// What isn't longer is written as one piece: the copy costs less than the system takes to gather several. Bytes.
+const JOINED_MAX_BYTES: usize = 2 << 10;
 
 /// What came of waiting for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,19 +191,16 @@ impl Http1 {
     }
 
     /// Ends when the caller leaves. What it sends meanwhile is kept.
-    pub async fn leaves(&mut self) {
-        poll_fn(|context| {
-            while self.read.len() < AHEAD_MAX_BYTES {
-                match self.poll_read_some(context) {
-                    Poll::Ready(Ok(1..)) => {}
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => break,
-                }
+    pub fn poll_leaves(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.read.len() < AHEAD_MAX_BYTES {
+            match self.poll_read_some(context) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Pending => break,
             }
-            self.let_go(context);
-            Poll::Pending
-        })
-        .await;
+        }
+        self.let_go(context);
+        Poll::Pending
     }
 
     /// Reads what has come, up to a bound. No room is kept for it while nothing comes.
@@ -290,7 +289,8 @@ impl Http1 {
         let slices = [&self.held[..], parts[0], parts[1], parts[2]].map(IoSlice::new);
         let written = write_all(&mut self.stream, slices);
         let written = within(self.write_timeout, written).await;
-        self.held.clear();
+        // A stream that waits keeps no room for what is written.
+        self.held = BytesMut::new();
         match written {
             Some(written) => written.or_err(ErrorType::WriteError, "answering a caller"),
             None => Error::e_explain(ErrorType::WriteTimedout, "answering a caller"),
@@ -329,6 +329,11 @@ async fn write_all<const N: usize>(
         }
     }
     let mut left = &mut slices[..count];
+    let length: usize = left.iter().map(|slice| slice.len()).sum();
+    if (1..=JOINED_MAX_BYTES).contains(&length) {
+        let written = poll_fn(|context| Poll::Ready(write_joined(stream, context, left))).await?;
+        IoSlice::advance_slices(&mut left, written);
+    }
     while !left.is_empty() {
         match stream.write_vectored(left).await? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -336,6 +341,23 @@ async fn write_all<const N: usize>(
         }
     }
     stream.flush().await
+}
+
+/// Writes some slices as one, if that can be done at once; how much went.
+fn write_joined(
+    stream: &mut Stream,
+    context: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    let mut room = [const { MaybeUninit::uninit() }; JOINED_MAX_BYTES];
+    let mut joined = ReadBuf::uninit(&mut room);
+    for slice in slices {
+        joined.put_slice(slice);
+    }
+    match Pin::new(stream).poll_write(context, joined.filled()) {
+        Poll::Ready(written) => written,
+        Poll::Pending => Ok(0),
+    }
 }
 
 #[cfg(test)]
@@ -444,7 +466,7 @@ mod tests {
                 caller.shutdown().await.unwrap();
                 told
             },
-            own.leaves()
+            poll_fn(|context| own.poll_leaves(context))
         );
         assert_eq!(told, "HTTP/1.1 200 OK");
         assert_eq!(own.read, "GET /next");

@@ -11,7 +11,11 @@ mod opening;
 
 mod stream;
 mod upstream;
+mod watch;
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +30,7 @@ pub use self::upstream::Upstream;
 use self::opening::Over;
 use self::stream::{Stopped, Stream};
 use self::upstream::Came;
+use self::watch::{Ended, Watch};
 use crate::affinity::Holder;
 use crate::clock::Moment;
 use crate::context::End;
@@ -122,6 +127,13 @@ enum Next {
 }
 
 impl Next {
+    fn of(came: Came) -> Self {
+        match came {
+            Came::Chunk(chunk) => Next::Chunk(chunk),
+            Came::Over(over) => Next::over(over),
+        }
+    }
+
     fn over(over: upstream::Over) -> Self {
         match over {
             upstream::Over::End => Next::End,
@@ -160,13 +172,31 @@ impl Relay<'_> {
             // First the caller: events that never cease mustn't hide that it left.
             biased;
             _ = self.session.leaves() => Next::Gone,
-            came = self.upstream.next() => match came {
-                Came::Chunk(chunk) => Next::Chunk(chunk),
-                Came::Over(over) => Next::over(over),
-            },
+            came = self.upstream.next() => Next::of(came),
             // Last: it costs nothing as long as there is something to read.
             () = self.stop.cut() => Next::Stopped,
         }
+    }
+
+    /// The same of a stream, under a watch.
+    async fn next_under<C>(&mut self, watch: &mut Watch<'_, C>) -> Next
+    where
+        C: Future<Output = ()>,
+    {
+        if let Some(over) = self.upstream.over() {
+            return Next::over(over);
+        }
+        let Relay {
+            session, upstream, ..
+        } = self;
+        let mut came = pin!(upstream.next());
+        poll_fn(|context| match watch.poll(session, context) {
+            // First the caller, as above.
+            Poll::Ready(Ended::Gone) => Poll::Ready(Next::Gone),
+            Poll::Ready(Ended::Stopped) => Poll::Ready(Next::Stopped),
+            Poll::Pending => came.as_mut().poll(context).map(Next::of),
+        })
+        .await
     }
 
     async fn send_head(&mut self, framing: Framing) -> Result<(), Relayed> {
@@ -236,40 +266,43 @@ impl Relay<'_> {
         if let Err(relayed) = self.send_head(Framing::Unknown).await {
             return relayed;
         }
-        let mut cut = Failure::Reset;
         let (mut stream, held, over) = begun.into_parts();
         self.learn(stream.id());
         if self.send(held).await.is_err() {
             return self.left(stream).await;
         }
         stream.passed_on();
-        let rest = match over {
-            Some(Over::Gone) => return self.left(stream).await,
-            Some(Over::Gateway) => return self.break_off(stream, BrokenBy::Gateway).await,
-            Some(Over::Stopped(rest)) => rest,
-            None => loop {
-                match self.next().await {
-                    Next::Chunk(chunk) => {
-                        let bytes = stream.take(chunk);
-                        self.learn(stream.id());
-                        if self.send(bytes).await.is_err() {
-                            return self.left(stream).await;
-                        }
-                        stream.passed_on();
-                    }
-                    Next::Gone => return self.left(stream).await,
-                    Next::Stopped => return self.break_off(stream, BrokenBy::Gateway).await,
-                    Next::End => break stream.end(Stopped::Cleanly),
-                    Next::Cut(failure) => {
-                        cut = failure;
-                        break stream.end(Stopped::Broken);
-                    }
-                }
-            },
+        let (over, cut) = match over {
+            Some(over) => (over, Failure::Reset),
+            None => self.follow(&mut stream).await,
         };
-        match rest {
-            Some(rest) => self.end_stream(rest, stream).await,
-            None => self.break_off(stream, BrokenBy::Upstream(cut)).await,
+        match over {
+            Over::Gone => self.left(stream).await,
+            Over::Gateway => self.break_off(stream, BrokenBy::Gateway).await,
+            Over::Stopped(Some(rest)) => self.end_stream(rest, stream).await,
+            Over::Stopped(None) => self.break_off(stream, BrokenBy::Upstream(cut)).await,
+        }
+    }
+
+    /// Passes events on until no more come: why, and how the backend broke off if it did.
+    async fn follow(&mut self, stream: &mut Stream) -> (Over, Failure) {
+        let stop = self.stop;
+        let cut = pin!(stop.cut());
+        let mut watch = Watch::new(cut);
+        loop {
+            let chunk = match self.next_under(&mut watch).await {
+                Next::Chunk(chunk) => chunk,
+                Next::Gone => return (Over::Gone, Failure::Reset),
+                Next::Stopped => return (Over::Gateway, Failure::Reset),
+                Next::End => return (Over::Stopped(stream.end(Stopped::Cleanly)), Failure::Reset),
+                Next::Cut(cut) => return (Over::Stopped(stream.end(Stopped::Broken)), cut),
+            };
+            let bytes = stream.take(chunk);
+            self.learn(stream.id());
+            if self.send(bytes).await.is_err() {
+                return (Over::Gone, Failure::Reset);
+            }
+            stream.passed_on();
         }
     }
 

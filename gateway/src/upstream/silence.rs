@@ -2,11 +2,12 @@
 //!
 //! A timer for each read would cost more than the read. So one is set when something isn't there at once, and stays
 //! when it comes: when the timer is due it is asked how long the silence has lasted, and set again for what is left.
+//! Until then it isn't even looked at, as long as it wakes whoever waits.
 //! Never reads.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Sleep;
@@ -18,7 +19,14 @@ use crate::clock::{self, Moment};
 pub struct Silence {
     bound: Option<Duration>,
     since: Option<Moment>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Timer>,
+}
+
+#[derive(Debug)]
+struct Timer {
+    due: Moment,
+    sleep: Pin<Box<Sleep>>,
+    wakes: Waker,
 }
 
 impl Silence {
@@ -38,24 +46,38 @@ impl Silence {
                 self.since = None;
                 return Poll::Ready(Some(come));
             }
-            let Some(bound) = self.bound else {
-                return Poll::Pending;
-            };
-            let since = *self.since.get_or_insert_with(clock::now);
-            loop {
-                let left = bound.saturating_sub(clock::now().since(since));
-                let timer = self
-                    .timer
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
-                match timer.as_mut().poll(context) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(()) if left.is_zero() => return Poll::Ready(None),
-                    // It was set for an earlier silence.
-                    Poll::Ready(()) => self.timer = None,
-                }
-            }
+            self.poll_over(context).map(|()| None)
         })
         .await
+    }
+
+    /// Ends when the silence has lasted too long.
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(bound) = self.bound else {
+            return Poll::Pending;
+        };
+        let now = clock::now();
+        let since = *self.since.get_or_insert(now);
+        loop {
+            let left = bound.saturating_sub(now.since(since));
+            let timer = self.timer.get_or_insert_with(|| Timer {
+                due: now.after(left),
+                sleep: Box::pin(tokio::time::sleep(left)),
+                wakes: Waker::noop().clone(),
+            });
+            if now < timer.due && timer.wakes.will_wake(context.waker()) {
+                return Poll::Pending;
+            }
+            if timer.sleep.as_mut().poll(context).is_pending() {
+                timer.wakes.clone_from(context.waker());
+                return Poll::Pending;
+            }
+            if left.is_zero() {
+                return Poll::Ready(());
+            }
+            // It was set for an earlier silence.
+            self.timer = None;
+        }
     }
 }
 

@@ -1,0 +1,84 @@
+//! Watches for what ends a stream from outside: its caller leaves, or the process has no more time for it.
+//!
+//! Each event wakes the task that passes the stream on. To look each time at the caller's connection and at the process'
+//! end, where nearly never is anything, takes as long as reading the event. So each of the two wakes the task by a bell of
+//! this file, and is looked at only if that was rung. Never reads the backend's answer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_util::task::AtomicWaker;
+
+use crate::downstream::{Downstream, Wakes};
+
+/// Why a stream is over though its backend has more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The caller left.
+    Gone,
+    /// The process ends.
+    Stopped,
+}
+
+/// A watch over one stream.
+pub struct Watch<'c, C> {
+    cut: Pin<&'c mut C>,
+    bell: Arc<Bell>,
+    ringer: Waker,
+}
+
+/// What was looked at wakes the task by it.
+struct Bell {
+    is_rung: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_rung.store(true, Ordering::Release);
+        self.task.wake();
+    }
+}
+
+impl<'c, C: Future<Output = ()>> Watch<'c, C> {
+    /// Nothing was looked at yet; `cut` ends when the process has no more time.
+    pub fn new(cut: Pin<&'c mut C>) -> Self {
+        let bell = Arc::new(Bell {
+            is_rung: AtomicBool::new(true),
+            task: AtomicWaker::new(),
+        });
+        Watch {
+            cut,
+            ringer: Waker::from(bell.clone()),
+            bell,
+        }
+    }
+
+    /// Whether the stream is over by now. Whoever asks is woken when it is.
+    pub fn poll(&mut self, session: &mut Downstream<'_>, context: &mut Context<'_>) -> Poll<Ended> {
+        self.bell.task.register(context.waker());
+        let is_rung = self.bell.is_rung.load(Ordering::Relaxed)
+            && self.bell.is_rung.swap(false, Ordering::AcqRel);
+        if !is_rung {
+            return Poll::Pending;
+        }
+        let mut ringing = Context::from_waker(&self.ringer);
+        let (leaves, wakes) = session.poll_leaves(&mut ringing);
+        if wakes == Wakes::Once {
+            self.bell.is_rung.store(true, Ordering::Release);
+        }
+        if leaves.is_ready() {
+            return Poll::Ready(Ended::Gone);
+        }
+        self.cut
+            .as_mut()
+            .poll(&mut ringing)
+            .map(|()| Ended::Stopped)
+    }
+}
