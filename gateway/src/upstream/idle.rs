@@ -2,36 +2,28 @@
 //!
 //! Why not Pingora's pool: it starts a task for each connection that is given back, with a timer and three channels,
 //! waits for that task when the connection is taken again, and asks the system whose connection it is. Here a connection
-//! is put on a stack, and looked at when it is taken; whoever closed it meanwhile shows in that look, without a system
-//! call where nothing has come. What nobody takes is swept once a second.
+//! is put down, and looked at when it is taken; whoever closed it meanwhile shows in that look, without a system call where
+//! nothing has come. What nobody takes is swept once a second. Where each is found: `kept`.
 //!
 //! Never connects.
 
+mod kept;
+
 use std::time::Duration;
 
-use ahash::AHashMap;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use pingora::protocols::Stream;
 use tokio::io::AsyncReadExt;
 
+use self::kept::Kept;
 use crate::clock::{self, Moment};
 
 /// So many are looked at by the sweep before others may take or give one.
 const SWEPT_AT_ONCE: usize = 64;
 
 /// Idle connections, by what tells their peers apart.
-pub struct Idle {
-    most: usize,
-    kept: Mutex<Kept>,
-}
-
-#[derive(Default)]
-struct Kept {
-    /// The longest unused ones first.
-    by_peer: AHashMap<u64, Vec<Waiting>>,
-    count: usize,
-}
+pub struct Idle(Mutex<Kept<Waiting>>);
 
 struct Waiting {
     stream: Stream,
@@ -42,24 +34,21 @@ struct Waiting {
 impl Idle {
     /// None yet; at most so many.
     pub fn new(most: usize) -> Self {
-        Idle {
-            most,
-            kept: Mutex::default(),
-        }
+        Idle(Mutex::new(Kept::new(most)))
     }
 
     /// The connection that was used last, if one is there that can be used again.
     pub fn take(&self, peer: u64) -> Option<Stream> {
         loop {
             // One that has waited for too long is closed by the sweep.
-            let mut waiting = self.kept.lock().pop(peer)?;
+            let mut waiting = self.0.lock().pop(peer)?;
             if is_open(&mut waiting.stream) {
                 return Some(waiting.stream);
             }
         }
     }
 
-    /// Keeps a connection for as long as this. Where there are too many, the peer's longest unused one goes, or this one.
+    /// Keeps a connection for as long as this. Where there are too many, the longest unused one of all goes.
     pub fn give(&self, peer: u64, mut stream: Stream, at_most: Duration) {
         if !is_open(&mut stream) {
             return;
@@ -70,66 +59,28 @@ impl Idle {
             at_most,
         };
         // Closed when the lock is free again.
-        let _closed = self.kept.lock().push(peer, waiting, self.most);
+        let _closed = self.0.lock().push(peer, waiting);
     }
 
     /// Closes what waited for long enough, or was closed by its peer.
     pub fn sweep(&self) {
         let now = clock::now();
-        let peers: Vec<u64> = self.kept.lock().by_peer.keys().copied().collect();
-        for peer in peers {
-            let mut from = 0;
-            while let Some((next, closed)) = self.kept.lock().look(peer, from, now) {
-                drop(closed);
-                from = next;
-            }
+        let goes = |waiting: &mut Waiting| !waiting.is_fresh(now) || !is_open(&mut waiting.stream);
+        let mut from = 0;
+        loop {
+            let looked = self.0.lock().look(from, SWEPT_AT_ONCE, goes);
+            let Some((next, closed)) = looked else {
+                return;
+            };
+            drop(closed);
+            from = next;
         }
     }
 
     /// How many there are.
     #[cfg(test)]
     fn count(&self) -> usize {
-        self.kept.lock().count
-    }
-}
-
-impl Kept {
-    fn pop(&mut self, peer: u64) -> Option<Waiting> {
-        let waiting = self.by_peer.get_mut(&peer)?.pop()?;
-        self.count -= 1;
-        Some(waiting)
-    }
-
-    /// Which one has to go for it.
-    fn push(&mut self, peer: u64, waiting: Waiting, most: usize) -> Option<Waiting> {
-        let of_peer = self.by_peer.entry(peer).or_default();
-        if self.count < most {
-            of_peer.push(waiting);
-            self.count += 1;
-            return None;
-        }
-        if of_peer.is_empty() {
-            return Some(waiting);
-        }
-        let oldest = of_peer.remove(0);
-        of_peer.push(waiting);
-        Some(oldest)
-    }
-
-    /// Looks at some of a peer's, from this one on: where to go on, and those that aren't kept. `None` after the last.
-    fn look(&mut self, peer: u64, from: usize, now: Moment) -> Option<(usize, Vec<Waiting>)> {
-        let of_peer = self.by_peer.get_mut(&peer)?;
-        if from >= of_peer.len() {
-            if of_peer.is_empty() {
-                self.by_peer.remove(&peer);
-            }
-            return None;
-        }
-        let to = of_peer.len().min(from + SWEPT_AT_ONCE);
-        let goes = |waiting: &mut Waiting| !waiting.is_fresh(now) || !is_open(&mut waiting.stream);
-        let closed: Vec<Waiting> = of_peer.extract_if(from..to, goes).collect();
-        self.count -= closed.len();
-        Some((to - closed.len(), closed))
+        self.0.lock().count()
     }
 }
 
@@ -221,12 +172,24 @@ mod tests {
             idle.give(EAST, stream, LONG);
             others.push(other);
         }
-        let (stream, _other) = pair().await;
-        idle.give(WEST, stream, LONG);
-        assert!(idle.take(WEST).is_none());
         assert_eq!(idle.count(), 2 * SWEPT_AT_ONCE + 1);
         others.clear();
         noticed(&idle).await;
-        assert!(idle.kept.lock().by_peer.values().all(Vec::is_empty));
+    }
+
+    #[tokio::test]
+    async fn a_full_pool_gives_up_the_longest_unused_connection_for_another_peers() {
+        let idle = Idle::new(2);
+        let (oldest, mut closed) = pair().await;
+        let (newer, _newer) = pair().await;
+        let (west, _west) = pair().await;
+        let (newer_id, west_id) = (newer.id(), west.id());
+        idle.give(EAST, oldest, LONG);
+        idle.give(EAST, newer, LONG);
+        idle.give(WEST, west, LONG);
+        assert_eq!(closed.read(&mut [0; 1]).await.unwrap(), 0);
+        assert_eq!(idle.take(WEST).unwrap().id(), west_id);
+        assert_eq!(idle.take(EAST).unwrap().id(), newer_id);
+        assert!(idle.take(EAST).is_none());
     }
 }
