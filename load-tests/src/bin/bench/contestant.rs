@@ -92,29 +92,28 @@ impl Contestant {
 
     /// Whether it takes part in this round, of 1 and further. Whose ratios lie tens of times apart need no third.
     pub(crate) fn plays(self, round: usize) -> bool {
-        match self {
-            Self::LiteLlm | Self::Portkey => round <= 2,
-            Self::Direct
-            | Self::BarePingora
-            | Self::Nginx
-            | Self::Envoy
-            | Self::TollgateOff
-            | Self::TollgateOn
-            | Self::TollgateCache => true,
-        }
+        !self.makes_anew() || round <= 2
     }
 
     /// How its answers are checked.
     pub(crate) fn exactness(self) -> Exactness {
+        match self.makes_anew() {
+            true => Exactness::Sense,
+            false => Exactness::Bytes,
+        }
+    }
+
+    /// Whether it makes each answer anew from what it has understood, instead of passing it on: other bytes, and much work.
+    fn makes_anew(self) -> bool {
         match self {
-            Self::LiteLlm | Self::Portkey => Exactness::Sense,
+            Self::LiteLlm | Self::Portkey => true,
             Self::Direct
             | Self::BarePingora
             | Self::Nginx
             | Self::Envoy
             | Self::TollgateOff
             | Self::TollgateOn
-            | Self::TollgateCache => Exactness::Bytes,
+            | Self::TollgateCache => false,
         }
     }
 }
