@@ -157,6 +157,7 @@ async fn a_stream_that_has_its_time_comes_to_its_own_end() {
     let simulator = Simulator::start_default().await.unwrap();
     simulator.set(Behaviour::tokens(5).with_gate());
     let gateway = start(&simulator, "0s", "50s");
+    let folder = gateway.shared_folder();
     let mut caller = Caller::connect(&gateway.url);
     let mut idle = Caller::connect(&gateway.url);
     idle.post("/nowhere", "idle", PLAIN);
@@ -180,4 +181,9 @@ async fn a_stream_that_has_its_time_comes_to_its_own_end() {
         String::from_utf8_lossy(&body)
     );
     assert!(gateway.ended().success());
+    // The log is closed after the last call: this one has its line.
+    let lines = usage(folder.path());
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["end"], "complete");
+    assert!(lines[0]["completion_tokens"].as_u64().unwrap() > 0);
 }
