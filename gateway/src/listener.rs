@@ -2,11 +2,13 @@
 //!
 //! Pingora bounds the silence between two reads of a head, but not the head as a whole, waits for the first 24 bytes of
 //! a connection that speaks HTTP/2 for ever, and takes every connection there is. So a caller that drips its head byte by
-//! byte, or opens connections and says nothing, would hold memory for as long as it likes.
+//! byte, or opens connections and says nothing, would hold memory for as long as it likes. So would one that doesn't end
+//! its TLS handshake, for Pingora's minute, and uncounted: it is made here (`handshake`).
 //! Understood requests over HTTP/1.1 are served without Pingora's proxy (`direct`); the rest by it.
 //! Never looks at a request.
 
 mod direct;
+mod handshake;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -16,7 +18,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
@@ -31,6 +32,7 @@ use crate::stop::Step;
 use crate::tls;
 
 use self::direct::Leaving;
+pub use self::handshake::Encrypted;
 
 /// Window of an HTTP/2 upload: images would crawl through the default 64 KiB on a long way. Bytes.
 const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
@@ -51,11 +53,9 @@ pub fn plain(address: &SocketAddr) -> ListenerConfig {
     ListenerConfig::tcp(address.to_string()).l4_buffer(L4BufferSettings::unbuffered())
 }
 
-/// A listener with TLS.
-pub fn encrypted(address: &SocketAddr, settings: TlsSettings) -> ListenerConfig {
-    ListenerConfig::tcp(address.to_string())
-        .l4_buffer(L4BufferSettings::new(TLS_READ_BYTES, 0))
-        .tls(settings)
+/// A listener whose connections begin with a handshake: see [`Encrypted`].
+pub fn encrypted(address: &SocketAddr) -> ListenerConfig {
+    ListenerConfig::tcp(address.to_string()).l4_buffer(L4BufferSettings::new(TLS_READ_BYTES, 0))
 }
 
 tokio::task_local! {
@@ -111,10 +111,11 @@ impl Drop for Open {
 pub struct Door(Arc<Listener>);
 
 impl Door {
-    /// In front of Pingora's proxy of this gateway.
-    pub fn new(proxy: HttpProxy<Gateway>, gateway: Gateway) -> Self {
+    /// In front of Pingora's proxy of this gateway; where TLS is spoken, if anywhere.
+    pub fn new(proxy: HttpProxy<Gateway>, gateway: Gateway, encrypted: Option<Encrypted>) -> Self {
         Door(Arc::new(Listener {
             proxy: Arc::new(proxy),
+            encrypted,
             gateway,
             leaving: Leaving::default(),
             ticks: OnceLock::new(),
@@ -137,6 +138,15 @@ impl ServerApp for Door {
             return None;
         };
         self.0.ticks.get_or_init(keep_ticking);
+        let stream = match &self.0.encrypted {
+            Some(encrypted) if encrypted.speaks_on(&stream) => {
+                // Its future is large, and most of a connection's time it is over.
+                let shaken = Box::pin(encrypted.shake(stream));
+                let shaken = tokio::time::timeout(limits.header_timeout, shaken).await;
+                shaken.ok()??
+            }
+            Some(_) | None => stream,
+        };
         let may_be_h2c = proxy.server_options().is_some_and(|options| options.h2c);
         let begun = begun(stream, may_be_h2c);
         let begun = tokio::time::timeout(limits.header_timeout, begun).await;
@@ -180,6 +190,7 @@ async fn begun(mut stream: Stream, may_be_h2c: bool) -> Option<(Joined, bool)> {
 /// Pingora's proxy for what comes over HTTP/2 or is carried; all else is served here.
 struct Listener {
     proxy: Arc<HttpProxy<Gateway>>,
+    encrypted: Option<Encrypted>,
     gateway: Gateway,
     leaving: Leaving,
     ticks: OnceLock<()>,

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pingora::apps::HttpServerOptions;
 use pingora::connectors::ConnectorOptions;
-use pingora::listeners::tls::TlsSettings;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
@@ -30,11 +29,11 @@ use self::sockets::{Accepting, Inherited, Sockets};
 use crate::admin;
 use crate::cache::shared::engine;
 use crate::config::plan::{self, Plan};
-use crate::listener::{self, Door};
+use crate::listener::{self, Door, Encrypted};
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
 use crate::state::State;
-use crate::tls;
+use crate::tls::{self, Tls};
 use crate::upstream::connector::Connector;
 
 /// How often Pingora's loop may try a carried call: a pool's attempts, and the addresses of each name. What ends it is the
@@ -87,8 +86,6 @@ pub fn run(plan: Plan, start: Start) -> Result<(), StartError> {
     }
 
     state.tls.take(material);
-    let tls = state.tls.listeners(settings.tls.as_ref());
-    let tls = tls.map_err(StartError)?;
     let opening = watch::Sender::new(start == Start::Fresh);
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&settings));
     server.bootstrap();
@@ -96,15 +93,16 @@ pub fn run(plan: Plan, start: Start) -> Result<(), StartError> {
     let connector = Arc::new(Connector::new(options));
     state.identities.connect(connector.any());
     state.issuers.connect(connector.any());
-    let proxy = |options: HttpServerOptions| {
+    let proxy = |options: HttpServerOptions, encrypted: Option<Encrypted>| {
         let gateway = Gateway {
             state: state.clone(),
             connector: connector.clone(),
         };
         let mut proxy = http_proxy(&server.configuration, gateway.clone());
         proxy.server_options = Some(options);
-        Door::new(proxy, gateway)
+        Door::new(proxy, gateway, encrypted)
     };
+    let tls = encrypted(&settings, &state.tls)?;
     for service in server_services(&settings, tls, proxy) {
         server.add_service(Accepting {
             service,
@@ -152,24 +150,37 @@ fn inherited(
     Ok((sockets, Some(former)))
 }
 
+/// Where TLS is spoken, if anywhere.
+fn encrypted(settings: &plan::Server, tls: &Tls) -> Result<Option<Encrypted>, StartError> {
+    let Some(of_tls) = &settings.tls else {
+        return Ok(None);
+    };
+    let spoken = tls.settings().map_err(StartError)?;
+    Ok(Some(Encrypted::new(
+        &of_tls.listen,
+        &settings.listen,
+        spoken,
+    )))
+}
+
 fn server_services(
     settings: &plan::Server,
-    tls: Vec<(SocketAddr, TlsSettings)>,
-    proxy: impl Fn(HttpServerOptions) -> Door,
+    tls: Option<Encrypted>,
+    proxy: impl Fn(HttpServerOptions, Option<Encrypted>) -> Door,
 ) -> Vec<Service<Door>> {
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(settings.limits.idle_timeout);
-    let mut public = Service::new("gateway".into(), proxy(options.clone()));
+    let mut public = Service::new("gateway".into(), proxy(options.clone(), tls));
     for address in &settings.listen {
         public.add_listener(listener::plain(address));
     }
-    for (address, tls) in tls {
-        public.add_listener(listener::encrypted(&address, tls));
+    for address in settings.tls.iter().flat_map(|tls| &tls.listen) {
+        public.add_listener(listener::encrypted(address));
     }
     let mut services = vec![public];
     if let Some(address) = settings.h2c {
         options.h2c = true;
-        let mut inside = Service::new("gateway-h2c".into(), proxy(options));
+        let mut inside = Service::new("gateway-h2c".into(), proxy(options, None));
         inside.add_listener(listener::plain(&address));
         services.push(inside);
     }

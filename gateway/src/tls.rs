@@ -1,13 +1,12 @@
 //! TLS towards callers: the listeners' certificate, and whose certificates callers must show. A reload takes both.
 //!
-//! Pingora builds a listener's settings once, so what they name is a place whose content is exchanged: each handshake
+//! A listener's settings are built once, so what they name is a place whose content is exchanged: each handshake
 //! takes what is there then. Connections that are open stay as they were let in. A session that a caller resumes brings the
 //! certificate of its first handshake, and rustls doesn't judge that again, so it is judged here.
 //! TLS 1.2 and 1.3 only, HTTP/2 and HTTP/1.1 by ALPN. Never looks at a request.
 
 use std::any::Any;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use crate::clock;
 use crate::config::plan::Server;
-use crate::config::plan::tls::{self, ServerTls};
+use crate::config::plan::tls;
 
 /// What handshakes are made with.
 #[derive(Clone, Default)]
@@ -63,20 +62,11 @@ impl Tls {
         }
     }
 
-    /// The addresses with TLS, and how it is spoken there.
+    /// How TLS is spoken on the listeners.
     ///
     /// # Errors
     /// Pingora's.
-    pub fn listeners(
-        &self,
-        tls: Option<&ServerTls>,
-    ) -> Result<Vec<(SocketAddr, TlsSettings)>, String> {
-        let addresses = tls.into_iter().flat_map(|tls| tls.listen.iter());
-        let listener = |address: &SocketAddr| Ok((*address, self.settings()?));
-        addresses.map(listener).collect()
-    }
-
-    fn settings(&self) -> Result<TlsSettings, String> {
+    pub fn settings(&self) -> Result<TlsSettings, String> {
         let callers = |tls: &Tls| Callers {
             tls: tls.clone(),
             provider: tls::provider(),

@@ -21,6 +21,7 @@ use support::curl;
 use support::gateway::{Gateway, free_address};
 use support::http;
 use support::plain::{self, KEY};
+use support::wait_until;
 
 #[test]
 fn each_version_of_http_and_tls_is_served_on_every_address() {
@@ -257,6 +258,53 @@ fn whoever_says_nothing_after_the_handshake_is_closed() {
     assert_eq!(served.backend.received().len(), 0);
 }
 
+#[test]
+fn a_handshake_that_does_not_end_is_cut_in_the_time_of_a_head() {
+    let authority = Authority::new("ours");
+    let limits = "[server.limits]\nheader-timeout = \"300ms\"";
+    let served = Served::start(&authority, limits);
+    let hello = Resuming::anonymous(&authority, &rustls::version::TLS13).hello();
+    for said in [&b""[..], &hello[..1], &hello[..hello.len() / 2], &hello] {
+        let mut stream = served.connect();
+        stream.write_all(said).unwrap();
+        // What the gateway says to a whole greeting comes first.
+        let ended = stream.read_to_end(&mut Vec::new());
+        let kind = ended.err().map(|error| error.kind());
+        let is_cut = kind.is_none_or(|kind| kind == ErrorKind::ConnectionReset);
+        assert!(is_cut, "{} bytes: {kind:?}", said.len());
+    }
+    served.curl(
+        &served.addresses[0],
+        &["--cacert", &path(&authority), "--http2"],
+    );
+}
+
+#[test]
+fn connections_in_their_handshake_count_as_connections() {
+    let authority = Authority::new("ours");
+    let limits = "[server.limits]\nheader-timeout = \"1h\"\nmax-connections = 1";
+    let served = Served::start(&authority, limits);
+    let silent = served.connect();
+    let refused = || {
+        let name = "tollgate_connections_refused_total";
+        served.gateway.metric(name, &[])
+    };
+    // Which of the two is let in is the gateway's to say; neither ends its handshake.
+    let second = served.connect();
+    wait_until("one is refused", || (refused() >= 1.0).then_some(()));
+    drop((silent, second));
+    let address = &served.addresses[0];
+    wait_until("there is room again", || {
+        let client = Resuming::anonymous(&authority, &rustls::version::TLS13);
+        let mut stream = client.connect(address, b"http/1.1");
+        let call = format!("GET /v1/models HTTP/1.1\r\nhost: a\r\napi-key: {KEY}\r\n\r\n");
+        stream.write_all(call.as_bytes()).ok()?;
+        let answer = http::read_answer(&mut BufReader::new(stream)).ok()?;
+        assert_eq!(answer.status, 200);
+        Some(())
+    });
+}
+
 type Version = &'static rustls::SupportedProtocolVersion;
 
 /// A caller that resumes its sessions where it can.
@@ -294,6 +342,15 @@ impl Resuming {
         let connection = ClientConnection::new(Arc::new(config), name).unwrap();
         let stream = http::connect(&address.replace("localhost", "127.0.0.1")).unwrap();
         StreamOwned::new(connection, stream)
+    }
+
+    /// What a connection begins with.
+    fn hello(&self) -> Vec<u8> {
+        let name = "localhost".try_into().unwrap();
+        let mut connection = ClientConnection::new(Arc::new(self.0.clone()), name).unwrap();
+        let mut hello = Vec::new();
+        connection.write_tls(&mut hello).unwrap();
+        hello
     }
 
     /// How the handshake went, and the status of the answer, if there was one.
@@ -335,6 +392,11 @@ impl Served {
         let listen = self.addresses.clone();
         let listen = listen.map(|address| address.replace("localhost", "127.0.0.1"));
         config(&listen, &self.identity, &self.backend, more)
+    }
+
+    /// To the first address, without a word.
+    fn connect(&self) -> TcpStream {
+        http::connect(&self.addresses[0].replace("localhost", "127.0.0.1")).unwrap()
     }
 
     fn curl(&self, address: &str, options: &[&str]) -> curl::Seen {

@@ -1,0 +1,91 @@
+//! TLS with callers: on which of the listeners' connections it is spoken, and the handshake.
+//!
+//! Why not by Pingora's listener: it gives each handshake a minute that can't be changed, and shows a connection to nobody
+//! before that, so those that say nothing would neither be counted nor be cut. Its acceptor is the same here as there.
+//! Never bounds its own time.
+
+use std::net::SocketAddr;
+
+use pingora::listeners::tls::{Acceptor, TlsSettings};
+use pingora::protocols::Stream;
+use pingora::protocols::l4::stream::Stream as Tcp;
+
+/// The addresses with TLS, and how it is spoken there.
+pub struct Encrypted {
+    addresses: Vec<SocketAddr>,
+    /// Those beside them, without TLS.
+    plain: Vec<SocketAddr>,
+    acceptor: Acceptor,
+}
+
+impl Encrypted {
+    /// On these addresses, beside plain ones.
+    pub fn new(addresses: &[SocketAddr], plain: &[SocketAddr], settings: TlsSettings) -> Self {
+        Encrypted {
+            addresses: addresses.to_vec(),
+            plain: plain.to_vec(),
+            acceptor: settings.build(),
+        }
+    }
+
+    /// Whether this connection came in where TLS is spoken.
+    pub(super) fn speaks_on(&self, stream: &Stream) -> bool {
+        // Nothing to ask the system for.
+        if self.plain.is_empty() {
+            return true;
+        }
+        let digest = stream.get_socket_digest();
+        let local = digest
+            .as_ref()
+            .and_then(|digest| digest.local_addr()?.as_inet());
+        local.is_some_and(|local| is_on(*local, &self.addresses, &self.plain))
+    }
+
+    /// The connection after its handshake.
+    pub(super) async fn shake(&self, stream: Stream) -> Option<Stream> {
+        let stream = stream.into_any().downcast::<Tcp>().ok()?;
+        match self.acceptor.tls_handshake(*stream).await {
+            Ok(encrypted) => Some(Box::new(encrypted)),
+            Err(error) => {
+                tracing::info!(%error, "a caller's TLS handshake failed");
+                None
+            }
+        }
+    }
+}
+
+/// An address by its name goes before one that is part of "all of this machine's".
+fn is_on(local: SocketAddr, encrypted: &[SocketAddr], plain: &[SocketAddr]) -> bool {
+    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+    let is_all =
+        |address: &SocketAddr| address.ip().is_unspecified() && address.port() == local.port();
+    encrypted.contains(&local) || !plain.contains(&local) && encrypted.iter().any(is_all)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_connection_belongs_to_the_address_that_names_it_most_closely() {
+        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let encrypted = addresses(&["0.0.0.0:8443", "10.0.0.1:9443", "[::]:7443"]);
+        let plain = addresses(&["127.0.0.1:8443", "0.0.0.0:9443", "127.0.0.1:8080"]);
+        for (local, expected) in [
+            ("10.0.0.1:8443", true),
+            ("127.0.0.1:8443", false),
+            ("10.0.0.1:9443", true),
+            ("127.0.0.1:9443", false),
+            ("127.0.0.1:8080", false),
+            ("[::ffff:127.0.0.1]:7443", true),
+            ("[::1]:7443", true),
+        ] {
+            let local = local.parse().unwrap();
+            assert_eq!(is_on(local, &encrypted, &plain), expected, "{local}");
+        }
+    }
+}
