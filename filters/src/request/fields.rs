@@ -36,7 +36,7 @@ pub(super) enum Field {
 }
 
 impl Field {
-    const ALL: [(Field, &'static str); 15] = [
+    pub(super) const ALL: [(Field, &'static str); 15] = [
         (Field::Model, "model"),
         (Field::Stream, "stream"),
         (Field::StreamOptions, "stream_options"),
@@ -65,15 +65,30 @@ impl Field {
         Self::ALL[self as usize].1
     }
 
-    /// Whether the gateway decides by it.
+    /// Whether the gateway decides by it: where a call goes, what is held for it, which kept answer is its.
     fn must_be_single(self) -> bool {
-        matches!(self, Field::Model | Field::Stream | Field::StreamOptions)
+        match self {
+            Field::Model
+            | Field::Stream
+            | Field::StreamOptions
+            | Field::MaxTokens
+            | Field::MaxCompletionTokens
+            | Field::MaxOutputTokens
+            | Field::N
+            | Field::BestOf
+            | Field::PreviousResponseId
+            | Field::Conversation
+            | Field::Messages
+            | Field::Input
+            | Field::Prompt => true,
+            Field::User | Field::SafetyIdentifier => false,
+        }
     }
 }
 
 /// The body's top level.
 pub(super) struct Object<'a> {
-    /// By field, as it is written; where one stands twice, the last.
+    /// By field, as it is written; where one may stand twice, the last.
     pub(super) found: [Option<&'a str>; Field::ALL.len()],
     pub(super) duplicate: Option<Field>,
     pub(super) is_empty: bool,
@@ -116,9 +131,15 @@ impl<'a> Object<'a> {
         decoded(self.get(field)?).filter(|text: &String| !text.is_empty())
     }
 
+    /// A number, in quotes too: there are servers that take it so, and would make a longer answer than was held.
     pub(super) fn count(&self, field: Field) -> Option<u64> {
         let value = self.get(field)?;
-        lenient::count(&mut serde_json::Deserializer::from_str(value))
+        let quoted: Option<String> = match value.starts_with('"') {
+            true => decoded(value),
+            false => None,
+        };
+        let number = quoted.as_deref().map_or(value, str::trim);
+        lenient::count(&mut serde_json::Deserializer::from_str(number))
             .ok()
             .flatten()
     }

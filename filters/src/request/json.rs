@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn what_is_absent_null_or_for_the_backend_to_judge_passes() {
         let facts = facts(
-            r#"{"model":null,"stream":null,"stream_options":5,"max_tokens":"x","n":-1,"user":{},"n":0}"#,
+            r#"{"model":null,"stream":null,"stream_options":5,"max_tokens":"x","n":-1,"user":{},"best_of":0}"#,
         );
         assert_eq!((facts.model, facts.stream, facts.user), (None, false, None));
         assert_eq!((facts.max_completion_tokens, facts.choices), (None, 1));
@@ -314,6 +314,13 @@ mod tests {
                 "{json}"
             );
         }
+        for (_, field) in Field::ALL {
+            let json = format!(r#"{{"{field}":null,"{field}":1}}"#);
+            let refused = read_json(Shape::Other, json.as_bytes()).err();
+            let expected = (!["user", "safety_identifier"].contains(&field))
+                .then_some(BodyError::Duplicate { field });
+            assert_eq!(refused, expected, "{json}");
+        }
         assert_eq!(
             facts(r#"{"temperature":1,"temperature":2,"x":{"model":1,"model":2}}"#).model,
             None
@@ -353,6 +360,25 @@ mod tests {
             let error = error(Shape::Chat, json);
             assert!(!format!("{error} {error:?}").contains("SECRET"), "{json}");
         }
+    }
+
+    #[test]
+    fn a_number_in_quotes_is_held_as_one() {
+        for (json, expected) in [
+            (r#"{"max_tokens":"5000"}"#, Some(5_000)),
+            (
+                r#"{"max_tokens":" 5\u0030 ","max_output_tokens":7}"#,
+                Some(50),
+            ),
+            (r#"{"max_tokens":"9.0"}"#, Some(9)),
+            (r#"{"max_tokens":"-9"}"#, None),
+            (r#"{"max_tokens":"many"}"#, None),
+            (r#"{"max_tokens":"\"5\""}"#, None),
+            (r#"{"max_tokens":""}"#, None),
+        ] {
+            assert_eq!(facts(json).max_completion_tokens, expected, "{json}");
+        }
+        assert_eq!(facts(r#"{"n":"3","max_tokens":1}"#).choices, 3);
     }
 
     #[test]
