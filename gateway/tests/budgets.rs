@@ -125,6 +125,22 @@ async fn a_budget_warns_at_its_share_and_refuses_at_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_budget_concerns_whom_its_condition_names() {
+    let budget = "when = 'subscription.id == \"team-a\"'\namount = \"0.001 USD\"";
+    let world = world(budget, "").await;
+    let gateway = Gateway::start(&world.config);
+    for (key, status) in [
+        ("key-a", 200),
+        ("key-a", 403),
+        ("key-b", 200),
+        ("key-b", 200),
+    ] {
+        let answer = chat(&gateway, key, "gpt-4o", false);
+        assert_eq!(answer.status, status, "{key}: {}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streams_count_and_what_has_no_price_is_told() {
     let world = world("amount = \"0.005 USD\"", "").await;
     let gateway = Gateway::start(&world.config);

@@ -48,7 +48,10 @@ pub fn budget_lines(limit: &TokenLimit) -> Option<Vec<String>> {
     let (name, key) = (&limit.name, limit.counter_key.source());
     let amount = budget.amount().shown();
     let period = period(budget.quota().period());
-    Some(vec![format!("{name}: {amount} USD {period}, by {key}")])
+    let mut lines = vec![format!("{name}: {amount} USD {period}, by {key}")];
+    let when = limit.when.as_ref();
+    lines.extend(when.map(|when| format!("when {}", when.source())));
+    Some(lines)
 }
 
 /// One semantic cache.

@@ -150,6 +150,8 @@ pub struct Budget {
     pub place: Place,
     /// Unique.
     pub name: Option<Located<String>>,
+    /// CEL; always if absent.
+    pub when: Option<Located<String>>,
     /// CEL.
     pub counter_key: Option<Located<String>>,
     /// `"500 USD"`
@@ -313,6 +315,7 @@ fn budget(table: Table<'_, '_>) -> Budget {
     let budget = Budget {
         place: table.place().clone(),
         name: name(&table),
+        when: table.field("when").text(),
         counter_key: counter_key.text(),
         amount: amount.text(),
         period: period.choice(&PERIODS),

@@ -22,9 +22,10 @@ pub(super) fn budgets(loader: &Loader<'_>) -> Vec<Arc<TokenLimit>> {
 }
 
 fn budget(loader: &Loader<'_>, file: &written::Budget) -> Option<TokenLimit> {
+    let when = loader.condition(file.when.as_ref());
     let counter_key = loader.request_text(file.counter_key.as_ref());
     if let (Some(expression), Some(text)) = (&counter_key, &file.counter_key) {
-        refuse_uncountable(loader, expression, None, text);
+        refuse_uncountable(loader, expression, when.as_ref(), text);
     }
     if loader.file.records.prices.is_none() {
         let message = "a budget counts money, and there is no [prices] to count it by; expected [prices] with a file";
@@ -39,7 +40,7 @@ fn budget(loader: &Loader<'_>, file: &written::Budget) -> Option<TokenLimit> {
         name: name.clone(),
         counter: format!("budget:{}:{name}", budget.unit().nano()),
         budget: Some(budget),
-        when: None,
+        when,
         counter_key: counter_key?,
         limit,
         on_redis_error: OnRedisError::Local,
