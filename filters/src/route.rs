@@ -110,7 +110,8 @@ pub struct Call<'a> {
 /// Why a path can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteError {
-    /// There is nothing at this path: a known operation in another spelling, or another schema's form.
+    /// There is nothing at this path: a known operation in another spelling, another schema's form, or a method that is
+    /// nobody's.
     NotFound,
     /// The path is malformed.
     BadPath,
@@ -141,7 +142,8 @@ pub fn read<'a>(
 ) -> Result<Call<'a>, RouteError> {
     let path = rest.strip_prefix('/').unwrap_or(rest);
     let path = path.strip_suffix('/').unwrap_or(path);
-    if path.is_empty() {
+    // A server answers TRACE with what it got: the backend's credential, to the caller.
+    if path.is_empty() || method == "TRACE" {
         return Err(RouteError::NotFound);
     }
     path.split('/').try_for_each(path::segment_ok)?;

@@ -37,6 +37,10 @@ use crate::stage::limit::{self, Asking, Denied, Hold};
 use crate::state::State;
 use crate::upstream::connector::Connector;
 
+/// Of a body that isn't JSON for a reason that its caller has told.
+const PACKED: &str =
+    "the request body is compressed, as its Content-Encoding says; send it uncompressed";
+
 /// What became of a request.
 #[derive(Debug)]
 pub enum Served {
@@ -226,9 +230,22 @@ impl Exchange<'_> {
         if let (Err(BodyError::NotJson { .. }), "other") = (&facts, call.operation) {
             return Ok(None);
         }
+        let told = |error: BodyError| {
+            let is_unread = matches!(error, BodyError::NotJson { .. });
+            match is_unread && self.is_packed() {
+                true => PACKED.to_owned(),
+                false => error.to_string(),
+            }
+        };
         facts.map(Some).map_err(|error| Refusal::InvalidBody {
-            message: error.to_string(),
+            message: told(error),
         })
+    }
+
+    /// Whether the body's bytes stand for others.
+    fn is_packed(&self) -> bool {
+        let encoding = self.session.field(http::header::CONTENT_ENCODING);
+        encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
     }
 
     async fn decline(&mut self, refusal: Refusal, caller: Option<Caller>) -> Served {

@@ -202,6 +202,35 @@ fn a_tunnel_is_refused() {
 }
 
 #[test]
+fn a_backend_is_never_asked_to_send_back_what_it_got() {
+    let (gateway, backend) = gateway();
+    let answer = call(&gateway, "TRACE", "/v1/files", &[], b"");
+    assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"));
+    assert!(backend.received().is_empty());
+}
+
+#[test]
+fn a_compressed_body_is_refused_by_its_name() {
+    let (gateway, _backend) = gateway();
+    let packed = [0x1f, 0x8b, 8, 0, 0xff];
+    let headers = [("content-encoding", "gzip")];
+    let answer = call(&gateway, "POST", "/v1/chat/completions", &headers, &packed);
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (400, "invalid_request_body")
+    );
+    assert!(
+        answer.text().contains("Content-Encoding"),
+        "{}",
+        answer.text()
+    );
+    let plain = br#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
+    let headers = [("content-encoding", "identity")];
+    let answer = call(&gateway, "POST", "/v1/chat/completions", &headers, plain);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
 fn interim_answers_of_the_backend_arent_taken_for_the_answer() {
     let backend = Backend::start(|_, stream| {
         stream.write_all(
@@ -251,6 +280,38 @@ fn a_caller_of_http_1_0_gets_bytes_until_the_end() {
         !text.to_ascii_lowercase().contains("transfer-encoding"),
         "{text}"
     );
+}
+
+#[test]
+fn a_caller_of_http_1_0_sees_the_connection_closed_unless_it_asks_otherwise() {
+    let (gateway, _backend) = gateway();
+    let request = format!("GET /v1/files HTTP/1.0\r\napi-key: {KEY}\r\n\r\n");
+    // To read to the end is to see it closed.
+    let served = raw(&gateway, &request);
+    let refused = raw(&gateway, "GET /v1/files HTTP/1.0\r\n\r\n");
+    for (text, status) in [(served, " 200 "), (refused, " 401 ")] {
+        assert!(text.contains(status), "{text}");
+        assert!(
+            text.to_ascii_lowercase().contains("connection: close"),
+            "{text}"
+        );
+    }
+    let kept = request.replace("\r\n\r\n", "\r\nconnection: keep-alive\r\n\r\n");
+    let text = raw(&gateway, &format!("{kept}{request}"));
+    assert_eq!(text.matches(" 200 ").count(), 2, "{text}");
+}
+
+#[test]
+fn a_connection_whose_request_was_framed_in_two_ways_is_closed_after_it() {
+    let (gateway, backend) = gateway();
+    let head = format!("POST /v1/files HTTP/1.1\r\nhost: a\r\napi-key: {KEY}\r\n");
+    let twice = "content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    let text = raw(
+        &gateway,
+        &format!("{head}{twice}{head}content-length: 0\r\n\r\n"),
+    );
+    assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{text}");
+    assert!(backend.received().len() <= 1);
 }
 
 #[test]
