@@ -46,4 +46,5 @@ pub mod trips;
 pub mod upstream;
 pub mod usage_log;
 pub mod watch;
-pub mod within;
+mod wire;
+mod within;

@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use super::answer::{self, Answer};
 use super::head;
 use super::joined::Joined;
+use crate::wire;
 use crate::within::within;
 
 /// The first read of a request. A longer head isn't plain. Bytes.
@@ -32,8 +33,6 @@ const READ_BYTES: usize = 8 << 10;
 const AHEAD_MAX_BYTES: usize = 16 << 10;
 /// So much is held back to leave with what follows it. Bytes.
 const HELD_MAX_BYTES: usize = 16 << 10;
-/// What isn't longer is written as one piece: the copy costs less than the system takes to gather several. Bytes.
-const JOINED_MAX_BYTES: usize = 2 << 10;
 
 /// What came of waiting for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,8 +285,8 @@ impl Http1 {
     }
 
     async fn write(&mut self, parts: [&[u8]; 3]) -> Result<()> {
-        let slices = [&self.held[..], parts[0], parts[1], parts[2]].map(IoSlice::new);
-        let written = write_all(&mut self.stream, slices);
+        let mut slices = [&self.held[..], parts[0], parts[1], parts[2]].map(IoSlice::new);
+        let written = wire::write_all(&mut self.stream, &mut slices);
         let written = within(self.write_timeout, written).await;
         // A stream that waits keeps no room for what is written.
         self.held = BytesMut::new();
@@ -314,50 +313,6 @@ impl Http1 {
 /// A request before there is one.
 fn nothing() -> RequestHeader {
     RequestHeader::from(http::Request::new(()).into_parts().0)
-}
-
-async fn write_all<const N: usize>(
-    stream: &mut Stream,
-    mut slices: [IoSlice<'_>; N],
-) -> io::Result<()> {
-    let mut count = 0;
-    for at in 0..N {
-        // Empty ones would be counted by the system.
-        if !slices[at].is_empty() {
-            slices.swap(count, at);
-            count += 1;
-        }
-    }
-    let mut left = &mut slices[..count];
-    let length: usize = left.iter().map(|slice| slice.len()).sum();
-    if (1..=JOINED_MAX_BYTES).contains(&length) {
-        let written = poll_fn(|context| Poll::Ready(write_joined(stream, context, left))).await?;
-        IoSlice::advance_slices(&mut left, written);
-    }
-    while !left.is_empty() {
-        match stream.write_vectored(left).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => IoSlice::advance_slices(&mut left, written),
-        }
-    }
-    stream.flush().await
-}
-
-/// Writes some slices as one, if that can be done at once; how much went.
-fn write_joined(
-    stream: &mut Stream,
-    context: &mut Context<'_>,
-    slices: &[IoSlice<'_>],
-) -> io::Result<usize> {
-    let mut room = [const { MaybeUninit::uninit() }; JOINED_MAX_BYTES];
-    let mut joined = ReadBuf::uninit(&mut room);
-    for slice in slices {
-        joined.put_slice(slice);
-    }
-    match Pin::new(stream).poll_write(context, joined.filled()) {
-        Poll::Ready(written) => written,
-        Poll::Pending => Ok(0),
-    }
 }
 
 #[cfg(test)]

@@ -18,10 +18,11 @@ use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
 use pingora::{Error, ErrorType, OrErr, Result};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 
 use self::framing::Framing;
 use super::silence::Silence;
+use crate::wire;
 use crate::within::within;
 
 /// The first read is into a buffer of this size. Bytes.
@@ -83,7 +84,7 @@ impl Http1 {
     /// What went wrong with the connection; an answer may have come all the same.
     pub async fn send_head(&mut self, head: &RequestHeader, body: &mut Parts<'_>) -> Result<()> {
         self.is_head = head.method == Method::HEAD;
-        let wire = wire(head);
+        let wire = on_wire(head);
         let mut slices = [IoSlice::new(&[]); SLICES];
         slices[0] = IoSlice::new(&wire);
         let count = 1 + body.fill(&mut slices[1..]);
@@ -101,7 +102,7 @@ impl Http1 {
     }
 
     async fn write(&mut self, slices: &mut [IoSlice<'_>]) -> Result<()> {
-        let written = write_all(&mut self.stream, slices);
+        let written = wire::write_all(&mut self.stream, slices);
         match within(self.write_timeout, written).await {
             Some(written) => written.or_err(ErrorType::WriteError, "sending a request"),
             None => Error::e_explain(ErrorType::WriteTimedout, "sending a request"),
@@ -245,17 +246,7 @@ impl<'b> Parts<'b> {
     }
 }
 
-async fn write_all(stream: &mut Stream, mut slices: &mut [IoSlice<'_>]) -> std::io::Result<()> {
-    while !slices.is_empty() {
-        match stream.write_vectored(slices).await? {
-            0 => return Err(std::io::ErrorKind::WriteZero.into()),
-            written => IoSlice::advance_slices(&mut slices, written),
-        }
-    }
-    stream.flush().await
-}
-
-fn wire(head: &RequestHeader) -> BytesMut {
+fn on_wire(head: &RequestHeader) -> BytesMut {
     let mut wire = BytesMut::with_capacity(HEAD_BYTES);
     wire.put_slice(head.method.as_str().as_bytes());
     wire.put_u8(b' ');
@@ -302,7 +293,7 @@ mod tests {
     fn a_head_is_written_as_http_1_1() {
         let mut head = RequestHeader::build_no_case("POST", b"/v1/x?y=1", None).expect("valid");
         head.insert_header("host", "a.test").expect("valid");
-        let wire = wire(&head);
+        let wire = on_wire(&head);
         assert_eq!(
             wire.as_ref(),
             b"POST /v1/x?y=1 HTTP/1.1\r\nHost: a.test\r\n\r\n"
