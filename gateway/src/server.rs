@@ -75,14 +75,14 @@ pub fn run(plan: Plan, start: Start) -> Result<(), StartError> {
     let material = tls::Material::of(&plan.server).map_err(StartError)?;
     let (inherited, former) = inherited(&plan.server, start)?;
     let admin = &plan.server.admin;
-    let sockets = Sockets::open(listeners(&plan.server), admin, inherited)?;
+    let mut sockets = Sockets::open(listeners(&plan.server), admin, inherited)?;
     let metrics = Metrics::new().map_err(|error| StartError(error.to_string()))?;
     let names = plan.backends.iter().map(|backend| backend.name.as_ref());
     metrics.configured((&plan.revision, plan.loaded_at), None, names);
     let settings = plan.server.clone();
     let state = Arc::new(State::new(plan, metrics).map_err(StartError)?);
     if settings.upgrade_socket.is_some() {
-        state.stop.keep(sockets.duplicates);
+        state.stop.keep(std::mem::take(&mut sockets.duplicates));
     }
 
     state.tls.take(material);
@@ -102,7 +102,7 @@ pub fn run(plan: Plan, start: Start) -> Result<(), StartError> {
         proxy.server_options = Some(options);
         Door::new(proxy, gateway, encrypted)
     };
-    let tls = encrypted(&settings, &state.tls)?;
+    let tls = encrypted(&settings, &state.tls, &sockets)?;
     for service in server_services(&settings, tls, proxy) {
         server.add_service(Accepting {
             service,
@@ -151,14 +151,18 @@ fn inherited(
 }
 
 /// Where TLS is spoken, if anywhere.
-fn encrypted(settings: &plan::Server, tls: &Tls) -> Result<Option<Encrypted>, StartError> {
+fn encrypted(
+    settings: &plan::Server,
+    tls: &Tls,
+    sockets: &Sockets,
+) -> Result<Option<Encrypted>, StartError> {
     let Some(of_tls) = &settings.tls else {
         return Ok(None);
     };
     let spoken = tls.settings().map_err(StartError)?;
     Ok(Some(Encrypted::new(
-        &of_tls.listen,
-        &settings.listen,
+        &sockets.bound(&of_tls.listen),
+        &sockets.bound(&settings.listen),
         spoken,
     )))
 }

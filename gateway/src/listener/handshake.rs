@@ -19,7 +19,7 @@ pub struct Encrypted {
 }
 
 impl Encrypted {
-    /// On these addresses, beside plain ones.
+    /// On these addresses, beside plain ones; as they are bound, with their ports.
     pub fn new(addresses: &[SocketAddr], plain: &[SocketAddr], settings: TlsSettings) -> Self {
         Encrypted {
             addresses: addresses.to_vec(),
@@ -38,7 +38,7 @@ impl Encrypted {
         let local = digest
             .as_ref()
             .and_then(|digest| digest.local_addr()?.as_inet());
-        local.is_some_and(|local| is_on(*local, &self.addresses, &self.plain))
+        local.is_none_or(|local| is_on(*local, &self.addresses, &self.plain))
     }
 
     /// The connection after its handshake.
@@ -54,12 +54,15 @@ impl Encrypted {
     }
 }
 
-/// An address by its name goes before one that is part of "all of this machine's".
+/// An address by its name goes before one that is part of "all of this machine's". Where none fits, it is TLS: nobody is to be
+/// served in plain text for want of an address.
 fn is_on(local: SocketAddr, encrypted: &[SocketAddr], plain: &[SocketAddr]) -> bool {
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     let is_all =
         |address: &SocketAddr| address.ip().is_unspecified() && address.port() == local.port();
-    encrypted.contains(&local) || !plain.contains(&local) && encrypted.iter().any(is_all)
+    let is_of_all = |addresses: &[SocketAddr]| addresses.iter().any(is_all);
+    encrypted.contains(&local)
+        || !plain.contains(&local) && (is_of_all(encrypted) || !is_of_all(plain))
 }
 
 #[cfg(test)]
@@ -83,6 +86,8 @@ mod tests {
             ("127.0.0.1:8080", false),
             ("[::ffff:127.0.0.1]:7443", true),
             ("[::1]:7443", true),
+            ("10.0.0.2:9443", false),
+            ("10.0.0.2:1", true),
         ] {
             let local = local.parse().unwrap();
             assert_eq!(is_on(local, &encrypted, &plain), expected, "{local}");

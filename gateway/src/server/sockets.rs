@@ -29,6 +29,8 @@ pub struct Sockets {
     pub admin: TcpListener,
     /// Duplicates of all of them, by their addresses.
     pub duplicates: Vec<(String, OwnedFd)>,
+    /// Where those for callers are, by what was asked for: port 0 becomes another.
+    bound: HashMap<SocketAddr, SocketAddr>,
 }
 
 impl Sockets {
@@ -43,8 +45,11 @@ impl Sockets {
     ) -> Result<Self, StartError> {
         let mut fds = Fds::new();
         let mut duplicates = Vec::new();
+        let mut bound = HashMap::new();
         for address in public {
             let socket = socket(address, &mut inherited)?;
+            let local = socket.local_addr();
+            bound.insert(*address, local.map_err(|error| taken(address, &error))?);
             duplicates.push(duplicate(address, &socket)?);
             fds.add(address.to_string(), socket.into_raw_fd());
         }
@@ -54,7 +59,14 @@ impl Sockets {
             public: Arc::new(Mutex::new(fds)),
             admin: socket,
             duplicates,
+            bound,
         })
+    }
+
+    /// Where these of the addresses for callers are.
+    pub fn bound(&self, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+        let bound = addresses.iter().map(|address| self.bound.get(address));
+        bound.flatten().copied().collect()
     }
 }
 
@@ -108,5 +120,19 @@ impl<A: ServerApp + Send + Sync + 'static> PingoraService for Accepting<A> {
 
     fn threads(&self) -> Option<usize> {
         PingoraService::threads(&self.service)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_free_port_is_known_once_it_is_bound() {
+        let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let sockets = Sockets::open([&free].into_iter(), &free, Inherited::new()).unwrap();
+        let bound = sockets.bound(&[free, "127.0.0.1:1".parse().unwrap()]);
+        assert!(matches!(bound[..], [address] if address.port() != 0));
     }
 }
