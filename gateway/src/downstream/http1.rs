@@ -333,6 +333,15 @@ mod tests {
         (own, caller)
     }
 
+    /// After the head of a request with these fields.
+    async fn asked(fields: &str) -> (Http1, TcpStream) {
+        let (mut own, mut caller) = connected().await;
+        let request = format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+        caller.write_all(request.as_bytes()).await.unwrap();
+        assert_eq!(own.next().await, Came::Plain);
+        (own, caller)
+    }
+
     fn head(status: u16, fields: &[(&'static str, &'static str)]) -> ResponseHeader {
         let mut head = ResponseHeader::build_no_case(status, None).unwrap();
         for (name, value) in fields {
@@ -380,12 +389,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_of_unknown_length_comes_in_chunks() {
-        let (mut own, mut caller) = connected().await;
-        caller
-            .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-            .await
-            .unwrap();
-        assert_eq!(own.next().await, Came::Plain);
+        let (mut own, mut caller) = asked("").await;
         own.write_head(&head(
             200,
             &[("transfer-encoding", "chunked"), ("date", "now")],
@@ -407,12 +411,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_leaves_when_something_is_waited_for() {
-        let (mut own, mut caller) = connected().await;
-        caller
-            .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-            .await
-            .unwrap();
-        assert_eq!(own.next().await, Came::Plain);
+        let (mut own, mut caller) = asked("").await;
         own.write_head(&head(200, &[("content-length", "2"), ("date", "now")]));
         let (told, ()) = tokio::join!(
             async {
@@ -449,10 +448,7 @@ mod tests {
             // One that is shorter than stated.
             ("", 200, &[("content-length", "3")], "ok"),
         ] {
-            let (mut own, mut caller) = connected().await;
-            let request = format!("GET / HTTP/1.1\r\nhost: a\r\n{request}\r\n");
-            caller.write_all(request.as_bytes()).await.unwrap();
-            assert_eq!(own.next().await, Came::Plain);
+            let (mut own, mut caller) = asked(request).await;
             own.write_head(&head(status, fields));
             let written = own.write_body(body.as_bytes(), true).await;
             assert_eq!(written.is_err(), fields == [("content-length", "3")]);
