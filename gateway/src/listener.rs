@@ -141,9 +141,8 @@ impl ServerApp for Door {
         let stream = match &self.0.encrypted {
             Some(encrypted) if encrypted.speaks_on(&stream) => {
                 // Its future is large, and most of a connection's time it is over.
-                let shaken = Box::pin(encrypted.shake(stream));
-                let shaken = tokio::time::timeout(limits.header_timeout, shaken).await;
-                shaken.ok()??
+                let shaken = encrypted.shake(stream, limits.header_timeout, &state.metrics);
+                Box::pin(shaken).await?
             }
             Some(_) | None => stream,
         };

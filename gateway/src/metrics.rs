@@ -23,6 +23,8 @@ use crate::config::plan::TokenMetric;
 use crate::context::{CacheLookup, End, Source};
 use crate::state::Registry;
 
+pub use self::connections::Unshaken;
+
 const REQUESTS: &str = "tollgate_requests_total";
 const DURATION: &str = "tollgate_request_duration_seconds";
 const FIRST_TOKEN: &str = "tollgate_time_to_first_token_seconds";

@@ -64,6 +64,14 @@ fn older_tls_and_plain_text_arent_served_there() {
     );
     curl::curl_fails(&[&url]);
     curl::curl_fails(&[&url.replace("https:", "http:")]);
+    let failed = [("reason", "failed")];
+    let name = "tollgate_tls_handshakes_failed_total";
+    served.gateway.wait_for_metric(name, &failed, 3.0);
+    let log = served.gateway.log();
+    assert!(
+        !log.contains("handshake"),
+        "whoever scans ports fills no log: {log}"
+    );
     assert_eq!(served.backend.received().len(), count);
     let seen = served.curl(address, &["--cacert", &path(&authority)]);
     assert_eq!(seen.answer.status, 200, "the listener is unharmed");
@@ -271,6 +279,9 @@ fn a_handshake_that_does_not_end_is_cut_in_the_time_of_a_head() {
         let is_cut = kind.is_none_or(|kind| kind == ErrorKind::ConnectionReset);
         assert!(is_cut, "{} bytes: {kind:?}", said.len());
     }
+    let late = [("reason", "timeout")];
+    let name = "tollgate_tls_handshakes_failed_total";
+    served.gateway.wait_for_metric(name, &late, 4.0);
     served.curl(
         &served.addresses[0],
         &["--cacert", &path(&authority), "--http2"],

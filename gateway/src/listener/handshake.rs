@@ -2,13 +2,17 @@
 //!
 //! Why not by Pingora's listener: it gives each handshake a minute that can't be changed, and shows a connection to nobody
 //! before that, so those that say nothing would neither be counted nor be cut. Its acceptor is the same here as there.
-//! Never bounds its own time.
+//! Never looks at what is said after it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use pingora::listeners::tls::{Acceptor, TlsSettings};
 use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as Tcp;
+use tokio::time::timeout;
+
+use crate::metrics::{Metrics, Unshaken};
 
 /// The addresses with TLS, and how it is spoken there.
 pub struct Encrypted {
@@ -41,16 +45,25 @@ impl Encrypted {
         local.is_none_or(|local| is_on(*local, &self.addresses, &self.plain))
     }
 
-    /// The connection after its handshake.
-    pub(super) async fn shake(&self, stream: Stream) -> Option<Stream> {
+    /// The connection after its handshake, if it ends well within this time. What doesn't is counted, and logged for whoever
+    /// looks for it: anybody who scans ports would fill a log.
+    pub(super) async fn shake(
+        &self,
+        stream: Stream,
+        allowed: Duration,
+        metrics: &Metrics,
+    ) -> Option<Stream> {
         let stream = stream.into_any().downcast::<Tcp>().ok()?;
-        match self.acceptor.tls_handshake(*stream).await {
-            Ok(encrypted) => Some(Box::new(encrypted)),
-            Err(error) => {
-                tracing::info!(%error, "a caller's TLS handshake failed");
-                None
+        let why = match timeout(allowed, self.acceptor.tls_handshake(*stream)).await {
+            Ok(Ok(encrypted)) => return Some(Box::new(encrypted)),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a caller's TLS handshake failed");
+                Unshaken::Failed
             }
-        }
+            Err(_elapsed) => Unshaken::Timeout,
+        };
+        metrics.unshaken(why);
+        None
     }
 }
 

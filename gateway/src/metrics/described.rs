@@ -75,6 +75,10 @@ const COUNTERS: &[(&str, &str)] = &[
         connections::REFUSED,
         "Connections of callers that were closed at once: there were max-connections.",
     ),
+    (
+        connections::UNSHAKEN,
+        "TLS handshakes of callers that came to nothing, by reason.",
+    ),
     (budgets::WARNINGS, "Calls admitted past a budget's warning."),
     (budgets::UNPRICED, "Calls without a price for a budget."),
     (
