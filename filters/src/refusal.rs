@@ -106,6 +106,11 @@ pub enum Refusal {
         /// When to come back.
         retry_after_s: u64,
     },
+    /// The request's head is longer than the bound, or has more fields.
+    HeadTooLarge {
+        /// By how much.
+        message: String,
+    },
     /// The request itself is malformed: head, framing or path.
     BadRequest {
         /// What is wrong with it.
@@ -140,6 +145,7 @@ impl Refusal {
             Self::NoBackendAvailable { .. } => "no_backend_available",
             Self::BackendTimeout => "backend_timeout",
             Self::Overloaded { .. } => "overloaded",
+            Self::HeadTooLarge { .. } => "request_head_too_large",
             Self::BadRequest { .. } => "bad_request",
             Self::PolicyFailed { .. } => "policy_failed",
         }
@@ -170,6 +176,7 @@ impl Refusal {
             | Self::NoBackendAvailable { .. }
             | Self::BackendTimeout
             | Self::Overloaded { .. }
+            | Self::HeadTooLarge { .. }
             | Self::BadRequest { .. } => None,
         }
     }
@@ -197,6 +204,7 @@ impl Refusal {
             | Self::NoBackendAvailable { .. }
             | Self::BackendTimeout
             | Self::Overloaded { .. }
+            | Self::HeadTooLarge { .. }
             | Self::BadRequest { .. }
             | Self::PolicyFailed { .. } => None,
         }
@@ -226,7 +234,9 @@ impl Refusal {
                 "This API has no deployment or model `{}`. Check its spelling.",
                 echo(model)
             ),
-            Self::InvalidBody { message } | Self::BadRequest { message } => message.clone(),
+            Self::InvalidBody { message }
+            | Self::HeadTooLarge { message }
+            | Self::BadRequest { message } => message.clone(),
             Self::BodyTooLarge { limit_bytes } => {
                 format!("The request body is larger than {limit_bytes} bytes. Send less at once.")
             }
@@ -260,9 +270,7 @@ impl Refusal {
             Self::NoBackendAvailable { retry_after_ms } => {
                 again("No model endpoint is available.", *retry_after_ms)
             }
-            Self::BackendTimeout => {
-                "The model endpoint didn't answer in time. Try again, or ask for less.".to_owned()
-            }
+            Self::BackendTimeout => BACKEND_TIMEOUT.to_owned(),
             Self::Overloaded { retry_after_s } => {
                 let wait = in_words(*retry_after_s);
                 format!("The gateway is at its own bounds. Retry after {wait}.")
@@ -275,6 +283,8 @@ impl Refusal {
     }
 }
 
+const BACKEND_TIMEOUT: &str =
+    "The model endpoint didn't answer in time. Try again, or ask for less.";
 const BODY_TOO_SLOW: &str = "The request body didn't arrive in time. Send it again, faster.";
 const MISSING_KEY: &str =
     "A subscription key is needed. Send it as `api-key: KEY` or `Authorization: Bearer KEY`.";

@@ -31,6 +31,15 @@ pub enum Downstream<'s> {
     Pingora(&'s mut ServerSession),
 }
 
+/// How long a body that nobody needs is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// All of it.
+    pub in_all: Duration,
+    /// Between two pieces of it.
+    pub silence: Duration,
+}
+
 /// For how long somebody who waits for something is woken by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wakes {
@@ -143,14 +152,16 @@ impl Downstream<'_> {
     }
 
     /// Reads what is left of the request's body, for nobody; false where that didn't end well, or in time.
-    pub async fn drain(&mut self, timeout: Duration) -> bool {
+    pub async fn drain(&mut self, patience: Patience) -> bool {
         match self {
             Downstream::Own(own) => {
-                let drained = within(timeout, own.drain()).await;
+                let drained = within(patience.in_all, own.drain(patience.silence)).await;
                 matches!(drained, Some(Ok(())))
             }
             Downstream::Pingora(session) => {
-                session.set_total_drain_timeout(Some(timeout));
+                // A stream of HTTP/2 knows no bound between two pieces.
+                session.set_read_timeout(Some(patience.silence));
+                session.set_total_drain_timeout(Some(patience.in_all));
                 session.drain_request_body().await.is_ok()
             }
         }

@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http::Method;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::protocols::http::ServerSession;
@@ -28,6 +29,7 @@ use pingora_proxy::HttpProxy;
 use crate::config::plan::Limits;
 use crate::downstream::joined::Joined;
 use crate::proxy::Gateway;
+use crate::reply::Unreadable;
 use crate::stop::Step;
 use crate::tls;
 
@@ -38,8 +40,8 @@ pub use self::handshake::Encrypted;
 const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
 /// What a field counts beyond its name and value. Bytes.
 const HTTP2_FIELD_BYTES: usize = 32;
-/// Room for a request's path and query, which count as fields. Bytes.
-const HTTP2_TARGET_BYTES: usize = 32 << 10;
+/// Room for a request's path and query beside its fields. Bytes.
+const TARGET_BYTES: usize = 32 << 10;
 /// What HTTP/2 begins with.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Shorter than any bound of a call.
@@ -212,9 +214,14 @@ fn keep_ticking() {
 impl HttpServerApp for Listener {
     async fn process_new_http(
         self: &Arc<Self>,
-        session: ServerSession,
+        mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        let is_stream = session.as_http2().is_some();
+        if is_stream && session.req_header().method == Method::CONNECT {
+            self.decline(&mut session, Unreadable::Tunnel).await;
+            return None;
+        }
         self.proxy.process_new_http(session, shutdown).await
     }
 
@@ -225,7 +232,7 @@ impl HttpServerApp for Listener {
         let mut options = default_h2_options();
         options.initial_window_size(HTTP2_WINDOW_BYTES);
         options.max_concurrent_streams(bounded(limits.max_concurrent_streams));
-        options.max_header_list_size(bounded(fields + HTTP2_TARGET_BYTES));
+        options.max_header_list_size(bounded(fields + TARGET_BYTES));
         Some(options)
     }
 

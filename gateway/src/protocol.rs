@@ -13,12 +13,12 @@ use crate::downstream::Downstream;
 /// Declines a head that is ambiguous, or larger than a caller may send.
 ///
 /// # Errors
-/// 400 with what was wrong.
+/// 400 or 431 with what was wrong.
 pub fn check(session: &Downstream<'_>, limits: &Limits) -> Result<(), Refusal> {
     let head = session.request();
     let fields = &head.headers;
     if fields.len() > limits.max_headers {
-        return bad(format!(
+        return too_large(format!(
             "The request has {} header fields; at most {} are taken.",
             fields.len(),
             limits.max_headers
@@ -29,7 +29,7 @@ pub fn check(session: &Downstream<'_>, limits: &Limits) -> Result<(), Refusal> {
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
     if bytes > limits.max_header_bytes {
-        return bad(format!(
+        return too_large(format!(
             "The request's header fields have {bytes} bytes; at most {} are taken.",
             limits.max_header_bytes
         ));
@@ -62,6 +62,10 @@ fn states_length(raw: &[u8]) -> bool {
         line.get(..15)
             .is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:"))
     })
+}
+
+fn too_large(message: String) -> Result<(), Refusal> {
+    Err(Refusal::HeadTooLarge { message })
 }
 
 fn bad(message: String) -> Result<(), Refusal> {

@@ -5,22 +5,26 @@
 
 use std::time::Duration;
 
+use crate::body;
+use crate::downstream::{Downstream, Patience};
 use bytes::Bytes;
 use filters::refusal::Refusal;
 use http::header::{self, HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
-use pingora::{Error, ErrorType};
-
-use crate::body;
-use crate::downstream::Downstream;
 
 /// A caller that still sends its body gets this long until the answer is written all the same. A body that
 /// ends by then leaves a connection that can be used again.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const BEFORE: Patience = Patience {
+    in_all: Duration::from_secs(5),
+    silence: Duration::from_secs(1),
+};
 /// After the answer, what still comes of the body is read for this long. A connection that is closed on unread
-/// bytes is reset, and the answer is lost on its way.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+/// bytes is reset, and the answer is lost on its way. One that says nothing any more isn't waited for.
+const AFTER: Patience = Patience {
+    in_all: Duration::from_secs(30),
+    silence: Duration::from_secs(2),
+};
 
 /// The status in records of a caller that left before it got one (nginx's convention). Never sent.
 pub const CLIENT_GONE: u16 = 499;
@@ -48,6 +52,9 @@ pub struct Reply {
     /// Whether `retry-after-ms` is sent beside `Retry-After`.
     pub precise: bool,
 }
+
+/// What is asked for besides tunnels.
+const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 const INVALID_REQUEST: &str = "invalid_request_error";
 const AUTHENTICATION: &str = "authentication_error";
@@ -83,6 +90,7 @@ pub fn of(refusal: &Refusal) -> Reply {
         Refusal::InvalidBody { .. } | Refusal::BadRequest { .. } => plain(400, INVALID_REQUEST),
         Refusal::BodyTooLarge { .. } => plain(413, INVALID_REQUEST),
         Refusal::BodyTooSlow => plain(408, INVALID_REQUEST),
+        Refusal::HeadTooLarge { .. } => plain(431, INVALID_REQUEST),
         Refusal::RateLimitExceeded { retry_after_ms, .. } => {
             wait(429, TOKENS, Some(*retry_after_ms), true)
         }
@@ -101,13 +109,68 @@ pub fn of(refusal: &Refusal) -> Reply {
     }
 }
 
-/// Tells a caller whose request can't be parsed so, and ends its connection.
-pub async fn unreadable(session: &mut ServerSession, error: &Error) {
-    if *error.etype() == ErrorType::InvalidHTTPHeader {
-        // Whoever isn't there any more can't be told.
-        let _gone = session.respond_error(400).await;
+/// Why a request isn't read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It isn't one of HTTP.
+    Malformed,
+    /// Its head is longer than any that is taken.
+    TooLarge,
+    /// Its head didn't arrive in time.
+    TooSlow,
+    /// It asks for a tunnel.
+    Tunnel,
+}
+
+impl Unreadable {
+    /// The stable word, as a refusal has one.
+    pub fn code(self) -> &'static str {
+        match self {
+            Unreadable::Malformed => "bad_request",
+            Unreadable::TooLarge => "request_head_too_large",
+            Unreadable::TooSlow => "request_timeout",
+            Unreadable::Tunnel => "method_not_allowed",
+        }
     }
-    session.shutdown().await;
+
+    fn told(self) -> (u16, &'static str) {
+        match self {
+            Unreadable::Malformed => (
+                400,
+                "The request isn't well-formed HTTP. Check what sent it, and each proxy on its way.",
+            ),
+            Unreadable::TooLarge => (
+                431,
+                "The request's head is larger than any that is taken. Send fewer or shorter header fields.",
+            ),
+            Unreadable::TooSlow => (
+                408,
+                "The request's head didn't arrive in time. Send it again, faster.",
+            ),
+            Unreadable::Tunnel => (405, "CONNECT isn't served here: this is no proxy."),
+        }
+    }
+}
+
+/// Tells a caller whose request isn't read why not. No request can follow it on its connection.
+///
+/// # Errors
+/// Pingora's, when the caller has gone.
+pub async fn unreadable(
+    session: &mut ServerSession,
+    why: Unreadable,
+    request_id: u128,
+) -> pingora::Result<()> {
+    let (status, message) = why.told();
+    let body = error_json(why.code(), message, INVALID_REQUEST);
+    let mut head = ResponseHeader::build(status, Some(6))?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    head.insert_header("x-request-id", format!("{request_id:032x}"))?;
+    if why == Unreadable::Tunnel {
+        head.insert_header(header::ALLOW, ALLOWED)?;
+    }
+    session.write_error_response(head, body).await
 }
 
 /// `{"error":{"code","message","type","param":null}}`
@@ -154,14 +217,14 @@ pub async fn refuse(
         }
     }
     if worth_reading(session, refusal) {
-        read_out(session, DRAIN_TIMEOUT).await;
+        read_out(session, BEFORE).await;
     }
     let bodyless = session.request().method == http::Method::HEAD;
     session.write_head(Box::new(head)).await?;
     if !bodyless {
         session.write_body(body, true).await?;
     }
-    read_out(session, LINGER_TIMEOUT).await;
+    read_out(session, AFTER).await;
     Ok(reply.status)
 }
 
@@ -192,6 +255,7 @@ fn challenge(refusal: &Refusal) -> Option<String> {
         | Refusal::NoBackendAvailable { .. }
         | Refusal::BackendTimeout
         | Refusal::Overloaded { .. }
+        | Refusal::HeadTooLarge { .. }
         | Refusal::BadRequest { .. }
         | Refusal::PolicyFailed { .. } => None,
     }
@@ -237,8 +301,8 @@ fn worth_reading(session: &Downstream<'_>, refusal: &Refusal) -> bool {
 }
 
 /// Reads what is left of the request's body. A connection on which that fails isn't used again.
-async fn read_out(session: &mut Downstream<'_>, timeout: Duration) {
-    if !session.is_body_read() && !session.drain(timeout).await {
+async fn read_out(session: &mut Downstream<'_>, patience: Patience) {
+    if !session.is_body_read() && !session.drain(patience).await {
         session.close();
     }
 }

@@ -7,13 +7,23 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pingora::protocols::Stream;
-use tokio::io::{AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use crate::within::within;
 
 /// What isn't longer is written as one piece: the copy costs less than the system takes to gather several, and TLS makes a
 /// record of each. Bytes.
 const JOINED_MAX_BYTES: usize = 4 << 10;
+
+/// How long a connection that is ended is read on.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// And how much of it. Bytes.
+const LINGER_MAX_BYTES: usize = 1 << 20;
+/// So much at once. Bytes.
+const LINGER_READ_BYTES: usize = 2 << 10;
 
 /// Writes all slices, the empty ones left out.
 ///
@@ -46,6 +56,25 @@ pub async fn write_all(stream: &mut Stream, slices: &mut [IoSlice<'_>]) -> io::R
         }
     }
     stream.flush().await
+}
+
+/// Ends a connection whose other side may still be sending: what comes after the last answer is read for a while, since a
+/// connection that is closed on unread bytes is reset, and the answer is lost on its way.
+pub async fn linger(stream: &mut Stream) {
+    let lingered = async {
+        stream.shutdown().await?;
+        let mut room = [0; LINGER_READ_BYTES];
+        let mut left = LINGER_MAX_BYTES;
+        while left > 0 {
+            match stream.read(&mut room).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Whoever isn't there any more can't be waited for.
+    let _gone = within(LINGER_TIMEOUT, lingered).await;
 }
 
 /// Writes some slices as one, if that can be done at once; how much went.

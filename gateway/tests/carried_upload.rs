@@ -75,6 +75,42 @@ fn a_file_that_waits_to_be_asked_for_is_asked_for() {
 }
 
 #[test]
+fn what_follows_a_carried_file_on_its_connection_is_read_as_ever() {
+    let backend = Backend::fixed(200, &[("content-type", "application/json")], "{}");
+    let gateway = gateway(&backend);
+    let body = form();
+    let mut stream = http::connect(&gateway.url["http://".len()..]).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    let file = format!(
+        "POST /v1/files HTTP/1.1\r\nhost: a\r\napi-key: {KEY}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let small = format!("GET /v1/files HTTP/1.1\r\nhost: a\r\napi-key: {KEY}\r\n\r\n");
+    for _ in 0..2 {
+        stream.write_all(file.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+        assert_eq!(http::read_answer(&mut answers).unwrap().status, 200);
+    }
+    // This one's successor comes along with its end.
+    stream.write_all(file.as_bytes()).unwrap();
+    stream.write_all(&body).unwrap();
+    stream.write_all(small.repeat(2).as_bytes()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(http::read_answer(&mut answers).unwrap().status, 200);
+    }
+    stream.write_all(file.as_bytes()).unwrap();
+    stream.write_all(&body).unwrap();
+    stream.write_all(b"nonsense\r\n\r\n").unwrap();
+    assert_eq!(http::read_answer(&mut answers).unwrap().status, 200);
+    let answer = http::read_answer(&mut answers).unwrap();
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (400, "bad_request")
+    );
+    assert_eq!(backend.received().len(), 6);
+}
+
+#[test]
 fn a_file_of_a_stranger_or_of_an_understood_operation_isnt_carried() {
     let backend = Backend::fixed(200, &[("content-type", "application/json")], "{}");
     let gateway = gateway(&backend);

@@ -40,13 +40,53 @@ fn heads_that_are_no_http_are_refused_by_whoever_reads_them_first() {
         "POST /v1/files HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity, chunked, x\r\n\r\n",
         "GET /v1/models HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         "GET /v1/models HTTP/1.1\r\nHost: a\r\nbad name: x\r\n\r\n",
+        "GET /v1/models HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
+        "POST /v1/files HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /v1/models HTTP/3.0\r\nHost: a\r\n\r\n",
         "nonsense\r\n\r\n",
+        "\x16\x03\x01\x02\x00",
     ];
     for request in broken {
         let text = raw(&gateway, request);
-        assert!(text.starts_with("HTTP/1.1 400 "), "{request}{text}");
+        declined(&text, "400", "bad_request");
     }
     assert!(backend.received().is_empty());
+    let reason = [("reason", "bad_request")];
+    let counted = gateway.metric("tollgate_refusals_total", &reason);
+    assert_eq!(counted, broken.len() as f64);
+}
+
+#[test]
+fn a_head_that_is_longer_than_any_is_refused_before_it_is_read_to_its_end() {
+    let (gateway, backend) = gateway();
+    let start = "GET /v1/models HTTP/1.1\r\nHost: a\r\n";
+    let long = format!("{start}x-long: {}", "x".repeat(80 << 10));
+    let many: String = (0..300)
+        .map(|number| format!("x-{number}: 1\r\n"))
+        .collect();
+    for request in [long, format!("{start}{many}\r\n")] {
+        let text = raw(&gateway, &request);
+        declined(&text, "431", "request_head_too_large");
+    }
+    assert!(backend.received().is_empty());
+}
+
+/// An answer in the form of every refusal, after which the connection ended.
+fn declined(text: &str, status: &str, code: &str) {
+    assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let head = head.to_ascii_lowercase();
+    assert!(!head.contains("\r\nserver:"), "{text}");
+    for field in [
+        "connection: close",
+        "content-type: application/json",
+        "x-request-id: ",
+    ] {
+        assert!(head.contains(field), "{text}");
+    }
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["error"]["code"], code);
+    assert_eq!(body["error"]["type"], "invalid_request_error");
 }
 
 #[test]
@@ -78,7 +118,7 @@ fn heads_beyond_the_bounds_are_refused_in_the_form_of_every_refusal() {
             http::request("GET", &format!("{}/v1/models", gateway.url), &headers, b"").unwrap();
         assert_eq!(
             (answer.status, answer.code().as_str()),
-            (400, "bad_request")
+            (431, "request_head_too_large")
         );
         assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
     }
@@ -197,7 +237,11 @@ fn a_tunnel_is_refused() {
         &gateway,
         "CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: elsewhere.example:443\r\n\r\n",
     );
-    assert!(text.starts_with("HTTP/1.1 405 "), "{text}");
+    declined(&text, "405", "method_not_allowed");
+    assert!(
+        text.to_ascii_lowercase().contains("\r\nallow: get, "),
+        "{text}"
+    );
     assert!(backend.received().is_empty());
 }
 

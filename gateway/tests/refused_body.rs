@@ -140,6 +140,27 @@ fn a_stranger_with_an_unread_body_gets_its_answer_over_each_version() {
 }
 
 #[test]
+fn a_stranger_whose_body_stops_coming_is_let_go() {
+    let (gateway, _backend) = gateway("");
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n";
+    for framing in [
+        "content-length: 9000\r\n\r\n{",
+        "transfer-encoding: chunked\r\n\r\n5\r\n{",
+    ] {
+        let mut stream = http::connect(&gateway.url["http://".len()..]).unwrap();
+        stream
+            .write_all(format!("{head}{framing}").as_bytes())
+            .unwrap();
+        let mut answers = BufReader::new(stream);
+        let answer = http::read_answer(&mut answers).unwrap();
+        refused(&answer, 401, "missing_subscription_key");
+        assert_eq!(answer.header("connection"), Some("close"));
+        // Well within the time that this reader waits.
+        assert_eq!(std::io::Read::read(&mut answers, &mut [0]).unwrap(), 0);
+    }
+}
+
+#[test]
 fn a_body_that_drips_is_given_up() {
     let h2c = free_address();
     let server = format!("h2c = \"{h2c}\"\n[server.limits]\nbody-timeout = \"1s\"");

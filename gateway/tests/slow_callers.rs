@@ -60,6 +60,25 @@ fn a_head_that_drips_is_cut_as_a_whole() {
 }
 
 #[test]
+fn whoever_is_too_slow_with_its_head_is_told_so() {
+    let (gateway, backend) = gateway("header-timeout = \"300ms\"");
+    let authority = &gateway.url["http://".len()..];
+    let mut slow = http::connect(authority).unwrap();
+    slow.write_all(b"GET /v1/files HTTP/1.1\r\nhost:").unwrap();
+    let answer = http::read_answer(&mut BufReader::new(slow)).unwrap();
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (408, "request_timeout")
+    );
+    assert_eq!(answer.header("connection"), Some("close"));
+    let mut silent = http::connect(authority).unwrap();
+    let mut said = Vec::new();
+    silent.read_to_end(&mut said).unwrap();
+    assert!(said.is_empty(), "who asks nothing is told nothing");
+    assert!(backend.received().is_empty());
+}
+
+#[test]
 fn an_answer_may_take_longer_than_a_head() {
     let (cut, wait_for_cut) = std::sync::mpsc::channel::<()>();
     let wait_for_cut = std::sync::Mutex::new(wait_for_cut);

@@ -173,12 +173,13 @@ impl Http1 {
     /// Reads what is left of the body, for nobody.
     ///
     /// # Errors
-    /// When the connection ends before.
-    pub async fn drain(&mut self) -> io::Result<()> {
+    /// When the connection ends before, or nothing more comes for as long as this.
+    pub async fn drain(&mut self, silence: Duration) -> io::Result<()> {
         while self.unread_body_bytes > 0 {
             if self.read.is_empty() {
-                let read = poll_fn(|context| self.poll_read_some(context)).await?;
-                if read == 0 {
+                let read = poll_fn(|context| self.poll_read_some(context));
+                let read = within(silence, read).await;
+                if read.ok_or(io::ErrorKind::TimedOut)?? == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }

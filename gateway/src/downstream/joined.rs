@@ -10,7 +10,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
@@ -40,25 +40,49 @@ pub struct Joined {
     unread: BytesMut,
     /// Read since the request began, if it is kept.
     kept: BytesMut,
-    keeps: AtomicBool,
+    /// How much of it may be kept; nothing is where this is 0. Bytes.
+    keeps: AtomicUsize,
 }
 
-/// Whether what is read from now on is kept, so that it can be put back.
-pub fn keep(session: &ServerSession, keeps: bool) {
+/// Keeps what is read from now on, so that it can be put back; no more is read after so much.
+pub fn keep(session: &ServerSession, at_most: usize) {
     if let Some(joined) = of(session) {
-        joined.keeps.store(keeps, Ordering::Relaxed);
+        joined.keeps.store(at_most, Ordering::Relaxed);
     }
 }
 
-/// A session on the same connection, in which the request is to be read again, and which stays with Pingora's proxy: that
-/// may have read the next request's beginning already.
+/// Keeps nothing any more.
+pub fn forget(session: &ServerSession) {
+    keep(session, 0);
+}
+
+/// Whether anything was kept.
+pub fn has_kept(session: &ServerSession) -> bool {
+    of(session).is_some_and(|joined| !joined.kept.is_empty())
+}
+
+/// Whether the head that was read was kept from its beginning.
+pub fn is_kept(session: &ServerSession) -> bool {
+    let head = session
+        .as_http1()
+        .map(|session| session.get_headers_raw_bytes());
+    let joined = of(session).zip(head);
+    joined.is_some_and(|(joined, head)| joined.kept.starts_with(&head))
+}
+
+/// Whether as much was kept as may be.
+pub fn is_full(session: &ServerSession) -> bool {
+    of(session).is_some_and(Joined::is_full)
+}
+
+/// A session on the same connection, in which the request is to be read again; `None` where its beginning wasn't read here.
 pub fn put_back(session: ServerSession) -> Option<ServerSession> {
     let settings = HttpPersistentSettings::for_session(&session);
     let ServerSession::H1(session) = session else {
         return None;
     };
     let mut joined = session.into_inner().into_any().downcast::<Joined>().ok()?;
-    joined.keeps = AtomicBool::new(false);
+    joined.keeps = AtomicUsize::new(0);
     let unread = std::mem::replace(&mut joined.unread, BytesMut::new());
     joined.unread = std::mem::take(&mut joined.kept);
     joined.unread.extend_from_slice(&unread);
@@ -104,7 +128,7 @@ impl Joined {
             holds: AtomicBool::new(false),
             unread,
             kept: BytesMut::new(),
-            keeps: AtomicBool::new(false),
+            keeps: AtomicUsize::new(0),
         }
     }
 
@@ -141,6 +165,11 @@ impl Joined {
             self.unread = BytesMut::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn is_full(&self) -> bool {
+        let at_most = self.keeps.load(Ordering::Relaxed);
+        at_most > 0 && self.kept.len() >= at_most
     }
 
     fn holds(&self, more_bytes: usize) -> bool {
@@ -196,9 +225,12 @@ impl AsyncRead for Joined {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_full() {
+            return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
+        }
         let before = buffer.filled().len();
         let read = self.poll_read_any(context, buffer);
-        match self.keeps.load(Ordering::Relaxed) {
+        match self.keeps.load(Ordering::Relaxed) > 0 {
             true => self.kept.extend_from_slice(&buffer.filled()[before..]),
             false if self.kept.is_empty() => {}
             false => self.kept = BytesMut::new(),
@@ -389,7 +421,7 @@ mod tests {
         let joined = Joined::resumed(joined.into_parts().0, BytesMut::from(&unread[..]));
         caller.write_all(&[b'x'; 1000]).await.unwrap();
         let mut session = ServerSession::new_http1(Box::new(joined));
-        keep(&session, true);
+        keep(&session, 1 << 20);
         assert!(session.read_request().await.unwrap());
         let mut again = put_back(session).unwrap();
         assert!(again.read_request().await.unwrap());

@@ -3,7 +3,7 @@
 //! The proxy makes ready for all that it might have to do with a request (modules, caches, subrequests, a loop of its own),
 //! which costs as much as deciding a call does. A request whose head is plain is read and answered by a session of our own,
 //! any other by Pingora's. One that its proxy's loop must carry (a WebSocket, an upload that isn't held) is put back into
-//! the connection, and the proxy takes it, and this connection's later ones, from there.
+//! the connection, and the proxy takes it from there.
 //! Never decides more than that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,18 +13,24 @@ use http::Method;
 use pingora::apps::ReusedHttpStream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
+use pingora::{Error, ErrorType};
 use tokio::sync::Notify;
 
-use super::{Listener, head_allowance};
+use super::{Listener, TARGET_BYTES, head_allowance};
 use crate::clock;
+use crate::config::plan::Limits;
 use crate::context::Arrival;
 use crate::downstream::Downstream;
 use crate::downstream::http1::{Came, Http1};
 use crate::downstream::joined::{self, Joined};
 use crate::passthrough;
-use crate::reply;
+use crate::reply::{self, Unreadable};
 use crate::upstream::fault::Fault;
+use crate::wire;
 use crate::within::within;
+
+/// A colon, a blank and a line's end beside each field. Bytes.
+const BETWEEN_FIELDS_BYTES: usize = 4;
 
 /// Whether the listener is closing: then a connection doesn't wait for another request.
 #[derive(Default)]
@@ -104,67 +110,117 @@ impl Listener {
     async fn odd(
         &self,
         joined: Joined,
-        allowed: Duration,
+        mut allowed: Duration,
         shutdown: &ShutdownWatch,
     ) -> Option<Joined> {
         let mut session = ServerSession::new_http1(Box::new(joined));
-        // Without a bound of Pingora's, which would cut a longer `header-timeout` short.
-        session.set_keepalive((!*shutdown.borrow()).then_some(0));
-        joined::keep(&session, true);
-        if !self.read_head(&mut session, allowed).await {
-            return None;
-        }
-        let mut arrival = Arrival::now(&self.gateway.state);
-        let is_connect = session.req_header().method == Method::CONNECT;
-        let mut downstream = Downstream::Pingora(&mut session);
-        if is_connect || passthrough::may_be_carried(&downstream, &arrival.plan.server) {
-            drop(arrival);
-            self.carried(joined::put_back(session)?, allowed, shutdown)
-                .await;
-            return None;
-        }
-        if *shutdown.borrow() {
-            downstream.close();
-        }
-        joined::keep(&session, false);
-        let downstream = Downstream::Pingora(&mut session);
-        if !self.gateway.serve(downstream, &mut arrival).await {
-            return None;
-        }
-        let (stream, next) = session.finish().await.ok().flatten()?.into_parts();
-        joined::with_unread(stream, next)
-    }
-
-    /// Leaves a connection to Pingora's proxy.
-    async fn carried(&self, session: ServerSession, allowed: Duration, shutdown: &ShutdownWatch) {
-        let mut served = self.proxied(session, allowed, shutdown).await;
-        while let Some((stream, settings)) = served.map(ReusedHttpStream::consume) {
-            let mut session = ServerSession::new_http1(stream);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
+        let mut is_first = true;
+        loop {
+            // Without a bound of Pingora's, which would cut a longer `header-timeout` short.
+            session.set_keepalive((!*shutdown.borrow()).then_some(0));
+            session = self.read_head(session, allowed).await?;
+            let mut arrival = Arrival::now(&self.gateway.state);
+            let mut downstream = Downstream::Pingora(&mut session);
+            if !passthrough::may_be_carried(&downstream, &arrival.plan.server) {
+                if *shutdown.borrow() {
+                    downstream.close();
+                }
+                joined::forget(&session);
+                let downstream = Downstream::Pingora(&mut session);
+                if !self.gateway.serve(downstream, &mut arrival).await {
+                    return None;
+                }
+                let (stream, next) = session.finish().await.ok().flatten()?.into_parts();
+                return joined::with_unread(stream, next);
             }
-            let limits = self.gateway.state.plan.load().server.limits.clone();
-            let allowed = head_allowance(false, &limits);
-            served = self.proxied(session, allowed, shutdown).await;
+            drop(arrival);
+            // What came along with the request before isn't here to be read again. Such a caller asks once more.
+            if !is_first && !joined::is_kept(&session) {
+                return None;
+            }
+            let again = joined::put_back(session)?;
+            session = self.carried(again, allowed, shutdown).await?;
+            is_first = false;
+            allowed = head_allowance(false, &self.gateway.state.plan.load().server.limits);
         }
     }
 
-    /// Reads a request's head; false where none came, or none that is one.
-    async fn read_head(&self, session: &mut ServerSession, allowed: Duration) -> bool {
+    /// Leaves a request to Pingora's proxy; the connection, where another one may follow on it. The proxy may have read that
+    /// one's beginning already.
+    async fn carried(
+        &self,
+        session: ServerSession,
+        allowed: Duration,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ServerSession> {
+        let served = self.proxied(session, allowed, shutdown).await;
+        let (stream, settings) = served.map(ReusedHttpStream::consume)?;
+        let mut session = ServerSession::new_http1(stream);
+        if let Some(settings) = settings {
+            settings.apply_to_session(&mut session);
+        }
+        Some(session)
+    }
+
+    /// Reads a request's head. Where none came that can be served, its caller is told so, and the connection ends.
+    async fn read_head(
+        &self,
+        mut session: ServerSession,
+        allowed: Duration,
+    ) -> Option<ServerSession> {
+        let head_bytes = head_bytes(&self.gateway.state.plan.load().server.limits);
+        joined::keep(&session, head_bytes);
         let read = tokio::select! {
             // What has come already is served.
             biased;
             read = within(allowed, session.read_request()) => read,
-            () = self.leaving.comes() => return false,
+            () = self.leaving.comes() => return None,
         };
-        match read {
-            Some(Ok(has_come)) => has_come,
+        let why = match read {
+            Some(Ok(true)) if session.req_header().method == Method::CONNECT => Unreadable::Tunnel,
+            Some(Ok(true)) => return Some(session),
+            Some(Ok(false)) => return None,
             Some(Err(error)) => {
                 tracing::debug!(error = %Fault(&error), "no request could be read");
-                reply::unreadable(session, &error).await;
-                false
+                unreadable(&session, &error)?
             }
-            None => false,
+            None if joined::has_kept(&session) => Unreadable::TooSlow,
+            None => return None,
+        };
+        self.decline(&mut session, why).await;
+        if let ServerSession::H1(session) = session {
+            wire::linger(&mut session.into_inner()).await;
         }
+        None
+    }
+
+    /// Tells a caller why its request isn't read.
+    pub(super) async fn decline(&self, session: &mut ServerSession, why: Unreadable) {
+        let state = &self.gateway.state;
+        state.metrics.refusal(why.code(), "");
+        let told = reply::unreadable(session, why, state.next_request_id());
+        let write_timeout = state.plan.load().server.limits.write_timeout;
+        // Whoever isn't there any more can't be told.
+        let _gone = within(write_timeout, told).await;
+    }
+}
+
+/// How much of a head is read before it is too long: its fields as they are bounded, what stands between them, and the
+/// target. Bytes.
+fn head_bytes(limits: &Limits) -> usize {
+    limits.max_header_bytes + limits.max_headers * BETWEEN_FIELDS_BYTES + TARGET_BYTES
+}
+
+/// What a failure to read a head says of it; nothing where the caller has gone.
+fn unreadable(session: &ServerSession, error: &Error) -> Option<Unreadable> {
+    let cause = error.cause.as_deref();
+    let cause = cause.and_then(|cause| cause.downcast_ref::<httparse::Error>());
+    match (error.etype(), cause) {
+        _ if joined::is_full(session) => Some(Unreadable::TooLarge),
+        (ErrorType::InvalidHTTPHeader, Some(httparse::Error::TooManyHeaders)) => {
+            Some(Unreadable::TooLarge)
+        }
+        (ErrorType::InvalidHTTPHeader, _) => Some(Unreadable::Malformed),
+        _ => None,
     }
 }

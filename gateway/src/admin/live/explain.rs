@@ -17,6 +17,7 @@ pub(super) fn why(refusal: &Refusal) -> &'static str {
         Refusal::ModelNotAllowed { .. } => "Model not in the product",
         Refusal::UnknownModel { .. } => "Unknown model",
         Refusal::InvalidBody { .. } => "Body not understood",
+        Refusal::HeadTooLarge { .. } => "Head too large",
         Refusal::BadRequest { .. } => "Malformed request",
         Refusal::BodyTooLarge { .. } => "Body too large",
         Refusal::BodyTooSlow => "Body too slow",
@@ -53,6 +54,9 @@ pub(super) fn look(refusal: &Refusal) -> &'static str {
         }
         Refusal::UnknownModel { .. } => "No pattern under the API's models matches it.",
         Refusal::InvalidBody { .. } => "The caller was told what is wrong with it.",
+        Refusal::HeadTooLarge { .. } => {
+            "max-headers and max-header-bytes of [server.limits] are the bounds."
+        }
         Refusal::BadRequest { .. } => "The caller was told what is wrong with it.",
         Refusal::BodyTooLarge { .. } => "max-request-body under [server] is the bound.",
         Refusal::BodyTooSlow => "It didn't arrive within body-timeout of [server.limits].",
