@@ -11,7 +11,11 @@
 //! Each is printed as the median time and as processor time, a call; what Redis used is printed beside it. Nothing is
 //! asserted: they are the machine's.
 
-#![allow(clippy::print_stdout, reason = "it prints its result")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it prints its result, and what is wrong with its variables"
+)]
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 #[path = "../tests/support/support.rs"]
@@ -40,11 +44,26 @@ const TIMES: usize = 200;
 /// Entries under way to a store while it is filled.
 const AT_A_TIME: usize = 8;
 
+/// How many entries are kept, at each run of the stores.
+fn sizes() -> Vec<usize> {
+    let Some(text) = std::env::var_os("TOLLGATE_BENCH_ENTRIES") else {
+        return vec![1_000, 100_000];
+    };
+    match text.to_str().and_then(|text| text.parse().ok()) {
+        Some(size @ 1..) => vec![size],
+        Some(0) | None => {
+            eprintln!(
+                "TOLLGATE_BENCH_ENTRIES: found {text:?}, expected a whole number from 1 on, such as 100000"
+            );
+            std::process::exit(2);
+        }
+    }
+}
+
 fn main() {
     let redis = std::env::var("TOLLGATE_BENCH_REDIS").ok();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let sizes = std::env::var("TOLLGATE_BENCH_ENTRIES").map(|size| vec![size.parse().unwrap()]);
-    for entries in sizes.unwrap_or(vec![1_000, 100_000]) {
+    for entries in sizes() {
         let local = Store::Local(Arc::new(Local::new(entries)));
         let meters = Meters {
             bytes: &resident_bytes,
