@@ -4,7 +4,7 @@
 //! or past metering: dot segments, empty segments, encoded separators, double encoding, and known
 //! names in other letters (`Chat/Completions`, `ch%61t/completions`) are refused, never repaired. So
 //! what goes upstream is exactly what was matched. One trailing slash means the same as none and isn't
-//! passed on. What isn't known is `other` and passes. It decides nothing about models or backends;
+//! passed on. A slash may be escaped in one place, the name of a model that is shown. What isn't known is `other` and passes. It decides nothing about models or backends;
 //! `route/upstream.rs` writes the path that a backend gets.
 
 mod listed;
@@ -146,7 +146,13 @@ pub fn read<'a>(
     if path.is_empty() || method == "TRACE" {
         return Err(RouteError::NotFound);
     }
-    path.split('/').try_for_each(path::segment_ok)?;
+    match model_shown(schema, method, path) {
+        Some((before, model)) => {
+            before.split('/').try_for_each(path::segment_ok)?;
+            path::name_ok(model)?;
+        }
+        None => path.split('/').try_for_each(path::segment_ok)?,
+    }
     let (form, deployment, tail) = split_form(schema, path)?;
     let known = find_operation(schema, method, tail)?;
     let model = known.map_or_else(|| unknown_model(method), |operation| operation.model);
@@ -188,6 +194,19 @@ pub fn operations(schema: Schema) -> &'static [&'static str] {
 /// True if the operation is a WebSocket, which is carried as raw bytes after its upgrade.
 pub fn is_websocket_operation(operation: &str) -> bool {
     matches!(operation, "realtime" | "responses-websocket")
+}
+
+/// Where one model is asked for by its name, what stands before that and the name: as a client writes it, with its slash
+/// escaped. Nothing is used or changed by it, and whatever it names was readable with a slash as it is.
+fn model_shown<'p>(schema: Schema, method: &str, path: &'p str) -> Option<(&'p str, &'p str)> {
+    let (before, name) = path.rsplit_once('/')?;
+    let is_shown = method == "GET"
+        && match schema {
+            Schema::AzureOpenAi => matches!(before, "models" | "v1/models"),
+            Schema::OpenAi => before == "models",
+            Schema::AzureAiInference => false,
+        };
+    is_shown.then_some((before, name))
 }
 
 type Split<'a> = (Form, Option<Cow<'a, str>>, &'a str);
@@ -413,6 +432,49 @@ mod tests {
         }
         assert_eq!(azure("POST", ""), Err(RouteError::NotFound));
         assert_eq!(azure("POST", "/"), Err(RouteError::NotFound));
+    }
+
+    #[test]
+    fn a_models_name_may_hold_an_escaped_slash_where_it_is_asked_for() {
+        for (schema, path) in [
+            (Schema::OpenAi, "/models/meta-llama%2FLlama-3.1-8B"),
+            (Schema::AzureOpenAi, "/v1/models/a%2fb%2Fc"),
+            (Schema::AzureOpenAi, "/models/a%2Fb"),
+        ] {
+            let call = read(schema, "GET", path, "").unwrap();
+            assert_eq!(call.operation, "models-get", "{path}");
+            assert!(path.ends_with(call.tail), "{}", call.tail);
+        }
+        for path in [
+            "/models/..%2fchat",
+            "/models/a%2f..%2fb",
+            "/models/a%2F%2e%2e",
+            "/models/a%2F.",
+            "/models/a%252fb",
+            "/models/a%2f%252e%252e",
+            "/models/%2fa",
+            "/models/a%2f",
+            "/models/a%2f%2fb",
+            "/models/a%2fb%5cc",
+            "/models/a%2fb%00",
+            "/models/a%2fb;c",
+            "/models/a%2",
+            "/models%2fa",
+            "/models/a%2fb/c",
+            "/files/a%2fb",
+            "/files/models/a%2fb",
+        ] {
+            let read = read(Schema::OpenAi, "GET", path, "");
+            assert_eq!(read, Err(RouteError::BadPath), "{path}");
+        }
+        for (schema, method) in [
+            (Schema::OpenAi, "POST"),
+            (Schema::OpenAi, "DELETE"),
+            (Schema::AzureAiInference, "GET"),
+        ] {
+            let read = read(schema, method, "/models/a%2fb", "");
+            assert_eq!(read, Err(RouteError::BadPath), "{method}");
+        }
     }
 
     #[test]

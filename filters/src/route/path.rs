@@ -74,6 +74,15 @@ pub(crate) fn segment_ok(segment: &str) -> Result<(), RouteError> {
     Ok(())
 }
 
+/// The same of a name whose slashes may be escaped: whoever takes them for separators still finds good segments.
+pub(crate) fn name_ok(name: &str) -> Result<(), RouteError> {
+    if !name.contains("%2f") && !name.contains("%2F") {
+        return segment_ok(name);
+    }
+    let plain = name.replace("%2f", "/").replace("%2F", "/");
+    plain.split('/').try_for_each(segment_ok)
+}
+
 /// True if `path` has the template's segments; `{}` takes any one, the others are judged by `same`.
 pub(crate) fn fits(template: &str, path: &str, same: impl Fn(&str, &str) -> bool) -> bool {
     let mut found = path.split('/');

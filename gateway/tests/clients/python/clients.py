@@ -285,6 +285,9 @@ def completions_answer_whole_and_streamed(flavour):
 def models_are_listed(flavour):
     models = list(flavour.make().models.list())
     assert models and all(model.id for model in models), models
+    # The client escapes the slash of such a name.
+    for name in (models[0].id, "meta-llama/Llama-3.1-8B"):
+        assert flavour.make().models.retrieve(name)._request_id
 
 
 @case
