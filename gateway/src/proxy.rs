@@ -17,7 +17,7 @@ use crate::exchange::{Exchange, Served};
 use crate::listener::head_arrived;
 use crate::passthrough::Carried;
 use crate::reply::{self, Fields};
-use crate::stage::account;
+use crate::stage::{account, respond};
 use crate::state::State;
 use crate::traces;
 use crate::upstream::connector::Connector;
@@ -95,8 +95,10 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        let carried = ctx.carried.as_mut();
-        carried.map_or(Ok(()), |carried| carried.answered(&self.state, head))
+        let carried = ctx.carried.as_mut().ok_or_else(not_carried)?;
+        carried.answered(&self.state, head)?;
+        respond::mark(head, ctx.arrival.request_id);
+        Ok(())
     }
 
     fn fail_to_connect(

@@ -156,6 +156,31 @@ fn fields_of_the_backends_hop_and_its_own_limits_stay_behind() {
 }
 
 #[test]
+fn an_answer_without_an_id_has_that_of_its_line_in_the_usage_log() {
+    let json = [("content-type", "application/json")];
+    let backend = Backend::fixed(200, &json, "{}");
+    let folder = tempfile::tempdir().unwrap();
+    let config = plain::config("max-request-body = \"1KiB\"", &plain::openai(&backend.url));
+    let log = format!("\n[usage-log]\ndirectory = {:?}\n", folder.path());
+    let gateway = Gateway::start(&format!("{config}{log}"));
+    let chat = b"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}";
+    let understood = call(&gateway, "POST", "/v1/chat/completions", &[], chat);
+    let carried = call(&gateway, "POST", "/v1/files", &[], &[b'x'; 4 << 10]);
+    gateway.stop();
+    let written: String = std::fs::read_dir(folder.path())
+        .unwrap()
+        .filter_map(|file| std::fs::read_to_string(file.unwrap().path()).ok())
+        .collect();
+    for answer in [understood, carried] {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let id = answer.header("x-request-id").unwrap();
+        assert_eq!(id.len(), 32);
+        let field = format!("\"request_id\":\"{id}\"");
+        assert_eq!(written.matches(&field).count(), 1, "{id} in {written}");
+    }
+}
+
+#[test]
 fn answers_without_a_body_have_none() {
     let backend = Backend::start(|request, stream| {
         let head = match request.path() {

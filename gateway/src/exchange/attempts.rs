@@ -218,6 +218,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             // A name and a value that are ready can't be refused.
             let _ = passing.answer.insert_header(name, value);
         }
+        respond::mark(&mut passing.answer, self.exchange.arrival.request_id);
         self.record.status = status.as_u16();
         let is_stream = self.understood.admitted.stream;
         let stream_open = is_stream.then(|| self.exchange.state.live.stream());

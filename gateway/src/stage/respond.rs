@@ -173,6 +173,23 @@ pub enum Framing {
     Unknown,
 }
 
+/// Gives an answer the id of its line in the usage log, unless its backend gave it one.
+pub fn mark(answer: &mut ResponseHeader, request_id: u128) {
+    if !answer.headers.contains_key(&REQUEST_ID) {
+        let mut id = [0; 32];
+        for (at, digit) in id.iter_mut().rev().enumerate() {
+            *digit = b"0123456789abcdef"[(request_id >> (4 * at)) as usize & 15];
+        }
+        if let Ok(id) = HeaderValue::from_bytes(&id) {
+            // A name and a value that are ready can't be refused.
+            let _ = answer.insert_header(REQUEST_ID, id);
+        }
+    }
+}
+
+/// By which callers find a call again.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// Takes an answer's head to pass it on; its status stays.
 pub fn taken(answer: &mut Box<ResponseHeader>) -> Box<ResponseHeader> {
     let mut stub = BARE.clone();
@@ -353,6 +370,17 @@ mod tests {
         assert_eq!(head.headers[own], "5");
         assert_eq!(head.headers["content-length"], "4");
         assert_eq!(head.headers.get_all("set-cookie").iter().count(), 2);
+    }
+
+    #[test]
+    fn an_answer_without_an_id_gets_the_gateways() {
+        let mut bare = answer(&[]);
+        mark(&mut bare, 0x0123_4567_89ab_cdef);
+        let id = "00000000000000000123456789abcdef";
+        assert_eq!(bare.headers["x-request-id"], id);
+        let mut named = answer(&[("x-request-id", "theirs")]);
+        mark(&mut named, 7);
+        assert_eq!(named.headers["x-request-id"], "theirs");
     }
 
     #[test]
