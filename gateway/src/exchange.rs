@@ -101,20 +101,22 @@ impl Exchange<'_> {
         if let Err(refusal) = protocol::check(&self.session, &self.arrival.plan.server.limits) {
             // Whoever sent this may see the next request's beginning elsewhere than we do.
             self.session.close();
-            return self.decline(refusal, None).await;
+            return Box::pin(self.decline(refusal, None)).await;
         }
         let token = self.token(&uri).map(str::to_owned);
         let token = Token::checked(self.state, token.as_deref()).await;
         let (caller, call) = match self.identify(&uri, &method, token) {
             Ok(identified) => identified,
-            Err((refusal, caller)) => return self.decline(refusal, caller).await,
+            Err((refusal, caller)) => return Box::pin(self.decline(refusal, caller)).await,
         };
         if passthrough::is_carried(&self.session, &call, &self.arrival.plan.server) {
             return Box::pin(self.carry(caller, &call)).await;
         }
         match self.understand(caller, call).await {
             Ok(understood) => self.answer(understood).await,
-            Err((Unread::Refused(refusal), caller)) => self.decline(refusal, Some(caller)).await,
+            Err((Unread::Refused(refusal), caller)) => {
+                Box::pin(self.decline(refusal, Some(caller))).await
+            }
             Err((Unread::Gone, caller)) => gone(caller),
         }
     }
@@ -183,7 +185,7 @@ impl Exchange<'_> {
         &mut self,
         caller: Caller,
         call: Call<'u>,
-    ) -> Result<Understood<'u>, (Unread, Caller)> {
+    ) -> Result<Box<Understood<'u>>, (Unread, Caller)> {
         let begun = clock::now();
         let server = &self.arrival.plan.server;
         let read = tokio::select! {
@@ -200,14 +202,15 @@ impl Exchange<'_> {
             .facts(&call, &body)
             .and_then(|facts| Ok((admit::admit(&caller, &call, facts.as_ref())?, facts)));
         match admitted {
-            Ok((admitted, facts)) => Ok(Understood {
+            // Passed on from step to step, half a KiB of it.
+            Ok((admitted, facts)) => Ok(Box::new(Understood {
                 caller,
                 call,
                 body,
                 facts,
                 admitted,
                 body_wait,
-            }),
+            })),
             Err(refusal) => Err((Unread::Refused(refusal), caller)),
         }
     }
@@ -279,7 +282,7 @@ impl Exchange<'_> {
     async fn deny(
         &mut self,
         denied: Denied,
-        understood: Understood<'_>,
+        understood: Box<Understood<'_>>,
         cache: Option<CacheLookup>,
     ) -> Served {
         let record = Record {

@@ -127,40 +127,53 @@ impl Door {
 
 #[async_trait]
 impl ServerApp for Door {
+    /// Pingora's task has room for a handshake of Pingora's, 9 KB, for as long as it lasts. So the connection gets one of
+    /// its own, and Pingora's is over.
     async fn process_new(
         self: &Arc<Self>,
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let Listener { proxy, gateway, .. } = self.0.as_ref();
-        let state = &gateway.state;
-        let limits = state.plan.load().server.limits.clone();
-        let Some(_open) = state.connections.enter(limits.max_connections) else {
-            state.metrics.connection_refused();
-            return None;
-        };
-        self.0.ticks.get_or_init(keep_ticking);
-        let stream = match &self.0.encrypted {
-            Some(encrypted) if encrypted.speaks_on(&stream) => {
-                // Its future is large, and most of a connection's time it is over.
-                let shaken = encrypted.shake(stream, limits.header_timeout, &state.metrics);
-                Box::pin(shaken).await?
+        let state = &self.0.gateway.state;
+        let limits = &state.plan.load().server.limits;
+        match state.connections.enter(limits.max_connections) {
+            Some(open) => {
+                self.0.ticks.get_or_init(keep_ticking);
+                let served = serve(self.0.clone(), stream, shutdown.clone(), open);
+                tokio::spawn(served);
             }
-            Some(_) | None => stream,
-        };
-        let may_be_h2c = proxy.server_options().is_some_and(|options| options.h2c);
-        let begun = begun(stream, may_be_h2c);
-        let begun = tokio::time::timeout(limits.header_timeout, begun).await;
-        let (joined, is_http2) = begun.ok()??;
-        if is_http2 {
-            return self.0.process_new(Box::new(joined), shutdown).await;
+            None => state.metrics.connection_refused(),
         }
-        self.0.connection(joined, shutdown).await;
         None
     }
 
     async fn cleanup(&self) {
         self.0.http_cleanup().await;
+    }
+}
+
+/// Serves a connection to its end.
+async fn serve(listener: Arc<Listener>, stream: Stream, shutdown: ShutdownWatch, _open: Open) {
+    let bound = listener.header_timeout();
+    let stream = match &listener.encrypted {
+        Some(encrypted) if encrypted.speaks_on(&stream) => {
+            // Its future is large, and most of a connection's time it is over.
+            let shaken = encrypted.shake(stream, bound, &listener.gateway.state.metrics);
+            match Box::pin(shaken).await {
+                Some(shaken) => shaken,
+                None => return,
+            }
+        }
+        Some(_) | None => stream,
+    };
+    let may_be_h2c = listener.server_options().is_some_and(|options| options.h2c);
+    let begun = tokio::time::timeout(bound, begun(stream, may_be_h2c)).await;
+    match begun {
+        Ok(Some((joined, true))) => {
+            listener.process_new(Box::new(joined), &shutdown).await;
+        }
+        Ok(Some((joined, false))) => listener.connection(joined, &shutdown).await,
+        Ok(None) | Err(_) => {}
     }
 }
 
@@ -249,6 +262,10 @@ impl HttpServerApp for Listener {
 }
 
 impl Listener {
+    fn header_timeout(&self) -> Duration {
+        self.gateway.state.plan.load().server.limits.header_timeout
+    }
+
     async fn proxied(
         &self,
         session: ServerSession,

@@ -95,7 +95,7 @@ pub async fn attempt(
     connector: &Connector,
     peers: &Peers,
     backend: &Backend,
-    (head, outgoing): (RequestHeader, &Outgoing),
+    (head, outgoing): (&RequestHeader, &Outgoing),
     fresh: bool,
 ) -> std::result::Result<Reached, Missed> {
     let sent = match connect(connector, peers, backend, fresh).await {
@@ -185,7 +185,7 @@ fn unpooled(peer: &HttpPeer) -> Arc<HttpPeer> {
 async fn send_over(
     connected: Connected,
     backend: &Backend,
-    (head, outgoing): (RequestHeader, &Outgoing),
+    (head, outgoing): (&RequestHeader, &Outgoing),
 ) -> std::result::Result<Reached, Broken> {
     let Connected {
         mut upstream,
@@ -223,14 +223,14 @@ pub fn failure_of(error: &Error) -> Failure {
 async fn send(
     upstream: &mut Session,
     backend: &Backend,
-    head: RequestHeader,
+    head: &RequestHeader,
     outgoing: &Outgoing,
 ) -> Result<bool> {
     upstream.set_read_timeout(None);
     let written = match upstream {
-        Session::Own(session) => write(session, &head, &outgoing.body).await,
+        Session::Own(session) => write(session, head, &outgoing.body).await,
         Session::Pingora(session) => {
-            let mut head = Box::new(head);
+            let mut head = Box::new(head.clone());
             if session.as_http2().is_some() {
                 forward::to_http2(&mut head, backend)?;
             }

@@ -33,7 +33,7 @@ use crate::state::State;
 /// One understood request on its way to backends.
 pub(super) struct Attempts<'a, 'u> {
     exchange: Exchange<'a>,
-    understood: Understood<'u>,
+    understood: Box<Understood<'u>>,
     hold: Hold,
     record: Record,
     keeping: Option<Keeping>,
@@ -71,7 +71,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     /// No attempt made yet.
     pub fn new(
         exchange: Exchange<'a>,
-        understood: Understood<'u>,
+        understood: Box<Understood<'u>>,
         hold: Hold,
         missed: Missed,
     ) -> Box<Self> {
@@ -83,7 +83,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             waited: understood.body_wait,
             ..Record::unserved(reply::CLIENT_GONE)
         };
-        // More than a KiB, which is passed on from step to step.
+        // Most of a KiB, which is passed on from step to step.
         Box::new(Attempts {
             exchange,
             understood,
@@ -105,9 +105,11 @@ impl<'a, 'u> Attempts<'a, 'u> {
         while let Some(step) = course.next(clock::now().time()) {
             self.record.backend = Some(step.backend.clone());
             match self.attempt(&mut course, &step).await {
-                Tried::Relayed(relayed) => return self.relayed(*relayed).await,
+                Tried::Relayed(relayed) => return self.relayed(relayed).await,
                 Tried::Gone => return self.left().await,
-                Tried::Stopped => return self.failed(verdict::stopped(), End::Stopped).await,
+                Tried::Stopped => {
+                    return Box::pin(self.failed(verdict::stopped(), End::Stopped)).await;
+                }
                 Tried::Failed(Next::Elsewhere(_) | Next::SameAgain(_)) if self.caller_waits() => {}
                 Tried::Failed(Next::Elsewhere(_) | Next::SameAgain(_) | Next::GiveUp) => {
                     return self.left_unserved();
@@ -116,7 +118,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             }
         }
         let refusal = course.exhausted(clock::now().time());
-        self.failed(refusal, End::UpstreamCut).await
+        Box::pin(self.failed(refusal, End::UpstreamCut)).await
     }
 
     async fn attempt(&mut self, course: &mut Course<&State>, step: &Step) -> Tried {
@@ -276,7 +278,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     }
 
     /// An answer was passed on: fills the record, counting tokens where the backend told none.
-    async fn relayed(mut self: Box<Self>, relayed: Relayed) -> Served {
+    async fn relayed(mut self: Box<Self>, relayed: Box<Relayed>) -> Served {
         self.record.waited += clock::now().since(self.begun);
         self.record.end = relayed.end;
         let first_token = relayed.first_token;
@@ -301,7 +303,8 @@ impl<'a, 'u> Attempts<'a, 'u> {
         }
         self.record.heard = self.understood.hear(&self.exchange, || relayed.answered());
         if self.record.usage.is_none() && answered {
-            self.count(Some(relayed)).await;
+            // Most backends tell.
+            Box::pin(self.count(Some(*relayed))).await;
         }
         self.served(abort)
     }
@@ -310,7 +313,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
     async fn left(mut self: Box<Self>) -> Served {
         self.record.waited += clock::now().since(self.begun);
         self.record.end = End::ClientGone;
-        self.count(None).await;
+        Box::pin(self.count(None)).await;
         self.served(true)
     }
 
@@ -369,7 +372,7 @@ impl Attempts<'_, '_> {
                 admitted,
                 facts,
                 ..
-            } = &self.understood;
+            } = &*self.understood;
             let choices = facts.as_ref().map_or(1, |facts| facts.choices.max(1));
             let completion = Tokens::new(usage.completion.div_ceil(choices));
             let subscription = limit::subscription(caller);

@@ -45,12 +45,21 @@ struct Looked {
 
 impl Exchange<'_> {
     /// Answers from the cache, or by a backend.
-    pub(super) async fn answer(mut self, mut understood: Understood<'_>) -> Served {
-        let question = match cache::ask(self.state, self.asked(&understood)).await {
-            Asked::Nothing => return self.call(understood, Missed::default()).await,
-            Asked::Not(lookup) => return self.call(understood, Missed::only(lookup)).await,
-            Asked::Question(question) => question,
+    pub(super) async fn answer(self, understood: Box<Understood<'_>>) -> Served {
+        let missed = match cache::ask(self.state, self.asked(&understood)).await {
+            Asked::Nothing => Missed::default(),
+            Asked::Not(lookup) => Missed::only(lookup),
+            // Most calls have no cache to ask.
+            Asked::Question(question) => return Box::pin(self.seek(understood, question)).await,
         };
+        self.call(understood, missed).await
+    }
+
+    async fn seek(
+        mut self,
+        mut understood: Box<Understood<'_>>,
+        question: Box<Question>,
+    ) -> Served {
         let begun = clock::now();
         let means = Means {
             state: self.state,
@@ -59,7 +68,7 @@ impl Exchange<'_> {
         };
         let looked = tokio::select! {
             biased;
-            looked = Box::pin(look_up(means, question)) => Some(looked),
+            looked = look_up(means, question) => Some(looked),
             _ = self.session.leaves() => None,
             () = self.state.stop.cut() => return Box::pin(self.decline(verdict::stopped(), Some(understood.caller))).await,
         };
@@ -77,7 +86,7 @@ impl Exchange<'_> {
                 result: CacheResult::Hit,
                 found: Some(found),
                 ..
-            } => Box::pin(self.replay(understood, &policy, &found)).await,
+            } => self.replay(understood, &policy, &found).await,
             Looked {
                 policy,
                 result,
@@ -107,7 +116,7 @@ impl Exchange<'_> {
         }
     }
 
-    async fn call(mut self, understood: Understood<'_>, missed: Missed) -> Served {
+    async fn call(mut self, understood: Box<Understood<'_>>, missed: Missed) -> Served {
         let begun = clock::now();
         let held = understood.hold(&self).await;
         if let Some(trace) = &self.arrival.trace {
@@ -142,13 +151,13 @@ impl Exchange<'_> {
 
     async fn replay(
         mut self,
-        understood: Understood<'_>,
+        understood: Box<Understood<'_>>,
         policy: &SemanticCache,
         found: &Found,
     ) -> Served {
         let Some(mut kept) = cache::answer(found, understood.facts.as_ref()) else {
             let lookup = cache::lookup(policy, CacheResult::Error);
-            return self.call(understood, Missed::only(lookup)).await;
+            return Box::pin(self.call(understood, Missed::only(lookup))).await;
         };
         let hold = self.standing(&understood.caller, Some(&understood.admitted));
         kept.fields.extend(hold.await.fields());

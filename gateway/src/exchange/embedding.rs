@@ -204,7 +204,7 @@ async fn ask(
         })?;
     // A name and a value that are ready can't be refused.
     let _ = forward::bearer(&mut head, token.as_ref());
-    let mut reached = reach(state, connector, backend, (head, &outgoing)).await?;
+    let mut reached = reach(state, connector, backend, (&head, &outgoing)).await?;
     let answer = reached.upstream.response_header().ok_or(Failure::Reset)?;
     let status = answer.status;
     let verdict = respond::judged(answer, &backend.auth, clock::unix_time());
@@ -238,12 +238,11 @@ async fn reach(
     state: &State,
     connector: &Connector,
     backend: &Backend,
-    (head, outgoing): (RequestHeader, &Outgoing),
+    request: (&RequestHeader, &Outgoing),
 ) -> Result<Reached, Failure> {
     let peers = &state.peers;
-    let again = (head.clone(), outgoing);
-    match attempt::attempt(connector, peers, backend, (head, outgoing), false).await {
-        Err(Missed::Stale) => attempt::attempt(connector, peers, backend, again, true).await,
+    match attempt::attempt(connector, peers, backend, request, false).await {
+        Err(Missed::Stale) => attempt::attempt(connector, peers, backend, request, true).await,
         reached => reached,
     }
     .map_err(Missed::failure)

@@ -144,7 +144,7 @@ impl Next {
 
 impl Relay<'_> {
     /// Passes the whole answer on.
-    pub async fn run(mut self) -> Relayed {
+    pub async fn run(&mut self) -> Relayed {
         if !respond::is_success(self.answer.status.as_u16()) {
             // A failed call costs nothing, and its caller sees so.
             self.hold.settle(None);
@@ -256,7 +256,8 @@ impl Relay<'_> {
     /// Keeps an answer that is complete, before the caller can ask for it again.
     async fn keep(&mut self, made: Option<Made>) {
         if let (Some(made), Some(keeping)) = (made, self.keeping.take()) {
-            keeping.keep(made).await;
+            // Most answers aren't kept.
+            Box::pin(keeping.keep(made)).await;
         }
     }
 

@@ -75,7 +75,8 @@ impl Listener {
             let goes_on = match came {
                 Came::Nothing => false,
                 Came::Plain if own.unread_body_bytes() <= held_bytes => {
-                    self.plain(&mut own, shutdown).await
+                    // What a call takes, an idle connection doesn't hold.
+                    Box::pin(self.plain(&mut own, shutdown)).await
                 }
                 // A longer body may be carried.
                 Came::Plain | Came::Odd => {

@@ -21,7 +21,7 @@ impl Attempts<'_, '_> {
         &mut self,
         backend: &Arc<Backend>,
     ) -> Result<(Reached, Outgoing), Unreached> {
-        let Understood { caller, call, .. } = &self.understood;
+        let Understood { caller, call, .. } = &*self.understood;
         let outgoing = forward::outgoing(
             call,
             &self.understood.admitted,
@@ -36,19 +36,18 @@ impl Attempts<'_, '_> {
             _ = self.exchange.session.leaves() => return Err(Unreached::Gone),
             () = self.exchange.state.stop.cut() => return Err(Unreached::Stopped),
         };
+        let head = self.head(backend, &outgoing, token.as_ref());
+        let head = head.map_err(|error| {
+            tracing::error!(error = %Fault(&error), "a request's head couldn't be made");
+            Unreached::Failed(Failure::Connect)
+        })?;
         let mut fresh = false;
         loop {
-            // Made for each connection: it is consumed by being sent, and a copy would cost as much.
-            let head = self.head(backend, &outgoing, token.as_ref());
-            let head = head.map_err(|error| {
-                tracing::error!(error = %Fault(&error), "a request's head couldn't be made");
-                Unreached::Failed(Failure::Connect)
-            })?;
             let connector = self.exchange.connector;
             let peers = &self.exchange.state.peers;
             let reached = tokio::select! {
                 biased;
-                reached = attempt::attempt(connector, peers, backend, (head, &outgoing), fresh) => reached,
+                reached = attempt::attempt(connector, peers, backend, (&head, &outgoing), fresh) => reached,
                 _ = self.exchange.session.leaves() => return Err(Unreached::Gone),
                 () = self.exchange.state.stop.cut() => return Err(Unreached::Stopped),
             };
