@@ -58,6 +58,7 @@ async fn another_process_takes_over_while_a_stream_goes_on() {
 
     let next = former.upgrade();
     // A connection to the former is still served, and asked to close.
+    former.wait_for_log("\"stopping\"");
     kept.post("/nowhere", "kept", PLAIN);
     let asked = kept.answer().unwrap();
     assert_eq!(
