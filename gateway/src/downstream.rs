@@ -6,6 +6,7 @@ mod answer;
 pub mod head;
 pub mod http1;
 pub mod joined;
+pub mod link;
 
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -222,7 +223,7 @@ impl Downstream<'_> {
     /// When the caller has gone.
     pub async fn write_body(&mut self, body: Bytes, end: bool) -> Result<()> {
         match self {
-            Downstream::Own(own) => own.write_body(&body, end).await,
+            Downstream::Own(own) => own.write_body(body, end).await,
             Downstream::Pingora(session) => session.write_response_body(body, end).await,
         }
     }

@@ -78,7 +78,7 @@ pub struct State {
     /// What goes on now, for the admin page.
     pub live: Live,
     /// How far the end of the process has come.
-    pub stop: Stop,
+    pub stop: Arc<Stop>,
     /// Set when names are resolved, encodings are loaded and signals are watched.
     pub ready: AtomicBool,
     /// What became of the last reload.
@@ -127,7 +127,7 @@ impl State {
             usage_log,
             metrics,
             live: Live::default(),
-            stop: Stop::default(),
+            stop: Arc::default(),
             ready: AtomicBool::new(false),
             in_flight: Arc::default(),
             request_ids: AtomicU64::new(1),

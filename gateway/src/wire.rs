@@ -3,10 +3,10 @@
 //! Never waits longer than the connection does.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io::{self, Cursor, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pingora::protocols::Stream;
@@ -30,30 +30,12 @@ const LINGER_READ_BYTES: usize = 2 << 10;
 /// # Errors
 /// The connection's.
 pub async fn write_all(stream: &mut Stream, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-    let mut count = 0;
-    for at in 0..slices.len() {
-        // Empty ones would be counted by the system.
-        if !slices[at].is_empty() {
-            slices.swap(count, at);
-            count += 1;
-        }
-    }
-    let mut left = &mut slices[..count];
-    let length: usize = left.iter().map(|slice| slice.len()).sum();
-    if count > 1 && length <= JOINED_MAX_BYTES {
-        let joined = poll_fn(|context| Poll::Ready(write_joined(stream, context, left)));
-        let written = joined.await?;
-        IoSlice::advance_slices(&mut left, written);
-    }
+    let mut left = slices;
+    // Takes the empty ones away from the beginning.
+    IoSlice::advance_slices(&mut left, 0);
     while !left.is_empty() {
-        let written = match &*left {
-            [one] => stream.write(one).await?,
-            several => stream.write_vectored(several).await?,
-        };
-        match written {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => IoSlice::advance_slices(&mut left, written),
-        }
+        let written = poll_fn(|context| poll_write(stream, context, left)).await?;
+        IoSlice::advance_slices(&mut left, written);
     }
     stream.flush().await
 }
@@ -77,21 +59,39 @@ pub async fn linger(stream: &mut Stream) {
     let _gone = within(LINGER_TIMEOUT, lingered).await;
 }
 
-/// Writes some slices as one, if that can be done at once; how much went.
-fn write_joined(
+/// Writes some slices, as much as the connection takes at once; how much. One of them at least must hold something.
+///
+/// # Errors
+/// The connection's; also where it takes nothing and says so.
+pub fn poll_write(
     stream: &mut Stream,
     context: &mut Context<'_>,
     slices: &[IoSlice<'_>],
-) -> io::Result<usize> {
-    let mut room = [const { MaybeUninit::uninit() }; JOINED_MAX_BYTES];
-    let mut joined = ReadBuf::uninit(&mut room);
-    for slice in slices {
-        joined.put_slice(slice);
+) -> Poll<io::Result<usize>> {
+    let length: usize = slices.iter().map(|slice| slice.len()).sum();
+    let whole = slices.iter().find(|slice| slice.len() == length);
+    let stream = Pin::new(stream);
+    let written = match (whole, slices) {
+        (Some(one), _) => stream.poll_write(context, one),
+        (None, several) if length <= JOINED_MAX_BYTES => {
+            let mut room = [const { MaybeUninit::uninit() }; JOINED_MAX_BYTES];
+            let mut joined = ReadBuf::uninit(&mut room);
+            for slice in several {
+                joined.put_slice(slice);
+            }
+            stream.poll_write(context, joined.filled())
+        }
+        (None, several) => stream.poll_write_vectored(context, several),
+    };
+    match ready!(written)? {
+        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        written => Poll::Ready(Ok(written)),
     }
-    match Pin::new(stream).poll_write(context, joined.filled()) {
-        Poll::Ready(written) => written,
-        Poll::Pending => Ok(0),
-    }
+}
+
+/// In the place of a connection that somebody else holds: nothing comes of it, and nothing can be written.
+pub fn nowhere() -> Stream {
+    Box::new(Cursor::new(Box::<[u8]>::default()))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::clock;
 /// Room for an answer's head; most are smaller. Bytes.
 const HEAD_BYTES: usize = 1 << 10;
 /// A chunk's size in hexadecimal digits, and its line's end. Bytes.
-pub const SIZE_LINE_BYTES: usize = 18;
+const SIZE_LINE_BYTES: usize = 18;
 
 /// How far the answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,28 +43,58 @@ impl Answer {
         length.map_or(Answer::UntilClose, Answer::Length)
     }
 
-    /// What goes before some of the body, how much of it goes, and what goes after it.
-    pub fn frame<'b>(
-        &mut self,
-        body: &'b [u8],
-        end: bool,
-        line: &'b mut [u8; SIZE_LINE_BYTES],
-    ) -> [&'b [u8]; 3] {
+    /// How so much of the body is framed; with `end` it is the last of it.
+    pub fn frame(&mut self, body_bytes: usize, end: bool) -> Frame {
         match self {
-            Answer::None | Answer::Whole => [b"", b"", b""],
-            Answer::UntilClose => [b"", body, b""],
+            Answer::None | Answer::Whole => Frame::bare(0),
+            Answer::UntilClose => Frame::bare(body_bytes),
             Answer::Length(left) => {
-                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(body.len());
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(body_bytes);
                 *left -= taken as u64;
-                [b"", &body[..taken], b""]
+                Frame::bare(taken)
             }
-            Answer::Chunked => match (body.is_empty(), end) {
-                (true, false) => [b"", b"", b""],
-                (true, true) => [b"", b"", b"0\r\n\r\n"],
-                (false, false) => [size_line(line, body.len()), body, b"\r\n"],
-                (false, true) => [size_line(line, body.len()), body, b"\r\n0\r\n\r\n"],
-            },
+            Answer::Chunked => Frame::chunk(body_bytes, end),
         }
+    }
+}
+
+/// What goes out around some of a body.
+pub struct Frame {
+    line: [u8; SIZE_LINE_BYTES],
+    line_from: usize,
+    /// How much of the body goes.
+    pub body_bytes: usize,
+    /// What goes after it.
+    pub after: &'static [u8],
+}
+
+impl Frame {
+    fn bare(body_bytes: usize) -> Self {
+        Frame {
+            line: [0; SIZE_LINE_BYTES],
+            line_from: SIZE_LINE_BYTES,
+            body_bytes,
+            after: b"",
+        }
+    }
+
+    fn chunk(body_bytes: usize, end: bool) -> Self {
+        let mut frame = Frame::bare(body_bytes);
+        frame.after = match (body_bytes, end) {
+            (0, false) => b"",
+            (0, true) => b"0\r\n\r\n",
+            (_, false) => b"\r\n",
+            (_, true) => b"\r\n0\r\n\r\n",
+        };
+        if body_bytes > 0 {
+            frame.line_from = size_line(&mut frame.line, body_bytes);
+        }
+        frame
+    }
+
+    /// What goes before it.
+    pub fn before(&self) -> &[u8] {
+        &self.line[self.line_from..]
     }
 }
 
@@ -96,8 +126,8 @@ fn field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.put_slice(b"\r\n");
 }
 
-/// A chunk's size as its line.
-fn size_line(line: &mut [u8; SIZE_LINE_BYTES], size: usize) -> &[u8] {
+/// Writes a chunk's size as its line; where that begins.
+fn size_line(line: &mut [u8; SIZE_LINE_BYTES], size: usize) -> usize {
     let mut at = SIZE_LINE_BYTES - 2;
     line[at..].copy_from_slice(b"\r\n");
     let mut left = size;
@@ -106,7 +136,7 @@ fn size_line(line: &mut [u8; SIZE_LINE_BYTES], size: usize) -> &[u8] {
         line[at] = b"0123456789abcdef"[left & 15];
         left >>= 4;
         if left == 0 {
-            return &line[at..];
+            return at;
         }
     }
 }

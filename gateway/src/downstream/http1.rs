@@ -7,32 +7,21 @@
 //!
 //! Never decides; waits for nothing but the caller.
 
-use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::Stream;
-use pingora::{Error, ErrorType, OrErr, Result};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::answer::{self, Answer};
 use super::head;
 use super::joined::Joined;
-use crate::wire;
+use super::link::Link;
 use crate::within::within;
-
-/// The first read of a request. A longer head isn't plain. Bytes.
-const READ_BYTES: usize = 8 << 10;
-/// So much of requests to come is read while one is served. Bytes.
-const AHEAD_MAX_BYTES: usize = 16 << 10;
-/// So much is held back to leave with what follows it. Bytes.
-const HELD_MAX_BYTES: usize = 16 << 10;
 
 /// What came of waiting for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +36,13 @@ pub enum Came {
 
 /// A caller's connection.
 pub struct Http1 {
-    stream: Stream,
-    /// What came and isn't used yet.
-    read: BytesMut,
+    link: Link,
+    write_timeout: Duration,
     /// The head as it came, to be given back.
     raw: Bytes,
     request: RequestHeader,
     unread_body_bytes: usize,
     keeps_alive: bool,
-    answer: Answer,
-    /// What leaves with the next write.
-    held: BytesMut,
-    holds: bool,
-    write_timeout: Duration,
     peer: Option<IpAddr>,
     is_secure: bool,
 }
@@ -73,46 +56,50 @@ impl Http1 {
         Http1 {
             peer,
             is_secure: stream.get_ssl_digest().is_some(),
-            stream,
-            read,
+            link: Link::new(stream, read),
+            write_timeout: Duration::MAX,
             raw: Bytes::new(),
             request: nothing(),
             unread_body_bytes: 0,
             keeps_alive: false,
-            answer: Answer::Whole,
-            held: BytesMut::new(),
-            holds: false,
-            write_timeout: Duration::MAX,
         }
     }
 
     /// The same connection for Pingora's session, with all that came of this request.
     pub fn into_joined(self) -> Joined {
-        let mut unread = BytesMut::with_capacity(self.raw.len() + self.read.len());
+        let read = &self.link.read;
+        let mut unread = BytesMut::with_capacity(self.raw.len() + read.len());
         unread.put_slice(&self.raw);
-        unread.put_slice(&self.read);
-        Joined::resumed(self.stream, unread)
+        unread.put_slice(read);
+        Joined::resumed(self.link.stream, unread)
+    }
+
+    /// The connection without its request, for a while; until it is given back, nothing comes of this one.
+    pub fn lend(&mut self) -> Link {
+        std::mem::replace(&mut self.link, Link::nowhere())
+    }
+
+    /// Ends that while.
+    pub fn give_back(&mut self, link: Link) {
+        self.link = link;
     }
 
     /// Waits for the next request's head. Loses nothing when it is dropped while it waits.
     pub async fn next(&mut self) -> Came {
-        if self.read.is_empty() {
-            let read = poll_fn(|context| self.poll_read_some(context)).await;
-            if !matches!(read, Ok(1..)) {
-                return Came::Nothing;
-            }
+        if self.link.read.is_empty() && !matches!(self.link.read_some().await, Ok(1..)) {
+            return Came::Nothing;
         }
-        let Some(end) = head::end(&self.read) else {
+        let Some(end) = head::end(&self.link.read) else {
             return Came::Odd;
         };
-        self.raw = self.read.split_to(end).freeze();
+        self.raw = self.link.read.split_to(end).freeze();
         let Some(head) = head::plain(&self.raw) else {
             return Came::Odd;
         };
         self.request = head.request;
         self.unread_body_bytes = head.body_bytes;
         self.keeps_alive = head.keeps_alive;
-        self.answer = Answer::None;
+        self.link.answer = Answer::None;
         Came::Plain
     }
 
@@ -144,6 +131,7 @@ impl Http1 {
     /// How long a write waits for the caller to take it.
     pub fn set_write_timeout(&mut self, timeout: Duration) {
         self.write_timeout = timeout;
+        self.link.set_write_timeout(timeout);
     }
 
     /// Reads the whole body. It isn't copied if it came with the head.
@@ -152,17 +140,18 @@ impl Http1 {
     /// When the connection ends before.
     pub async fn read_body(&mut self) -> io::Result<Bytes> {
         let length = self.unread_body_bytes;
-        if self.read.len() >= length {
+        let Link { stream, read, .. } = &mut self.link;
+        if read.len() >= length {
             self.unread_body_bytes = 0;
-            return Ok(self.read.split_to(length).freeze());
+            return Ok(read.split_to(length).freeze());
         }
         let mut whole = BytesMut::with_capacity(length);
-        whole.put_slice(&self.read);
+        whole.put_slice(read);
         self.unread_body_bytes -= whole.len();
-        self.read = BytesMut::new();
+        *read = BytesMut::new();
         while self.unread_body_bytes > 0 {
             let room = self.unread_body_bytes as u64;
-            match (&mut self.stream).take(room).read_buf(&mut whole).await? {
+            match (&mut *stream).take(room).read_buf(&mut whole).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 read => self.unread_body_bytes -= read,
             }
@@ -176,15 +165,14 @@ impl Http1 {
     /// When the connection ends before, or nothing more comes for as long as this.
     pub async fn drain(&mut self, silence: Duration) -> io::Result<()> {
         while self.unread_body_bytes > 0 {
-            if self.read.is_empty() {
-                let read = poll_fn(|context| self.poll_read_some(context));
-                let read = within(silence, read).await;
+            if self.link.read.is_empty() {
+                let read = within(silence, self.link.read_some()).await;
                 if read.ok_or(io::ErrorKind::TimedOut)?? == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }
-            let taken = self.read.len().min(self.unread_body_bytes);
-            self.read.advance(taken);
+            let taken = self.link.read.len().min(self.unread_body_bytes);
+            self.link.read.advance(taken);
             self.unread_body_bytes -= taken;
         }
         Ok(())
@@ -192,121 +180,48 @@ impl Http1 {
 
     /// Ends when the caller leaves. What it sends meanwhile is kept.
     pub fn poll_leaves(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while self.read.len() < AHEAD_MAX_BYTES {
-            match self.poll_read_some(context) {
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                Poll::Pending => break,
-            }
-        }
-        self.let_go(context);
-        Poll::Pending
-    }
-
-    /// Reads what has come, up to a bound. No room is kept for it while nothing comes.
-    fn poll_read_some(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut room = [const { MaybeUninit::uninit() }; READ_BYTES];
-        let mut buffer = ReadBuf::uninit(&mut room);
-        let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
-        if read.is_pending() {
-            self.keep_no_room();
-        }
-        ready!(read)?;
-        self.read.extend_from_slice(buffer.filled());
-        Poll::Ready(Ok(buffer.filled().len()))
-    }
-
-    fn keep_no_room(&mut self) {
-        for buffer in [&mut self.read, &mut self.held] {
-            if buffer.is_empty() {
-                *buffer = BytesMut::new();
-            }
-        }
-    }
-
-    /// Whoever waits for somebody has nothing more to say for now: what is held leaves. An error shows with the next write.
-    fn let_go(&mut self, context: &mut Context<'_>) {
-        self.holds = false;
-        while !self.held.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(context, &self.held) {
-                Poll::Ready(Ok(written @ 1..)) => self.held.advance(written),
-                Poll::Ready(Ok(0) | Err(_)) | Poll::Pending => return,
-            }
-        }
-        if self.held.capacity() > 0 {
-            self.keep_no_room();
-            let _later = Pin::new(&mut self.stream).poll_flush(context);
-        }
+        self.link.poll_leaves(context)
     }
 
     /// Whether the answer's head was written.
     pub fn has_begun(&self) -> bool {
-        self.answer != Answer::None
+        self.link.answer != Answer::None
     }
 
     /// What is written from now on may leave with what follows it.
     pub fn hold(&mut self, holds: bool) {
-        self.holds = holds;
+        self.link.hold(holds);
     }
 
     /// Writes the answer's head; it leaves with the body, or when something is waited for.
     pub fn write_head(&mut self, head: &ResponseHeader) {
-        self.answer = Answer::of(head);
+        let answer = Answer::of(head);
+        self.link.answer = answer;
         // A body that nobody reads would be taken for the next request.
-        self.keeps_alive &= self.unread_body_bytes == 0 && self.answer != Answer::UntilClose;
-        answer::write_head(&mut self.held, head, !self.keeps_alive);
+        self.keeps_alive &= self.unread_body_bytes == 0 && answer != Answer::UntilClose;
+        answer::write_head(&mut self.link.held, head, !self.keeps_alive);
     }
 
     /// Writes some of the body; with `end` the last of it.
     ///
     /// # Errors
     /// The caller has gone or takes nothing, or the body isn't as long as was stated.
-    pub async fn write_body(&mut self, body: &[u8], end: bool) -> Result<()> {
-        let mut line = [0; answer::SIZE_LINE_BYTES];
-        let [before, body, after] = self.answer.frame(body, end, &mut line);
-        let length = before.len() + body.len() + after.len();
-        if self.holds && !end && self.held.len() + length <= HELD_MAX_BYTES {
-            for part in [before, body, after] {
-                self.held.put_slice(part);
-            }
-            return Ok(());
-        }
-        self.write([before, body, after]).await?;
-        match (end, self.answer) {
-            (false, _) => Ok(()),
-            (true, Answer::Length(1..)) => {
-                self.keeps_alive = false;
-                Error::e_explain(ErrorType::WriteError, "a body is shorter than stated")
-            }
-            (true, _) => {
-                self.answer = Answer::Whole;
-                Ok(())
-            }
-        }
-    }
-
-    async fn write(&mut self, parts: [&[u8]; 3]) -> Result<()> {
-        let mut slices = [&self.held[..], parts[0], parts[1], parts[2]].map(IoSlice::new);
-        let written = wire::write_all(&mut self.stream, &mut slices);
-        let written = within(self.write_timeout, written).await;
-        // A stream that waits keeps no room for what is written.
-        self.held = BytesMut::new();
-        match written {
-            Some(written) => written.or_err(ErrorType::WriteError, "answering a caller"),
-            None => Error::e_explain(ErrorType::WriteTimedout, "answering a caller"),
-        }
+    pub async fn write_body(&mut self, body: Bytes, end: bool) -> Result<()> {
+        let written = self.link.write_body(body, end).await;
+        self.keeps_alive &= written.is_ok();
+        written
     }
 
     /// The answer is over; whether another request may follow. Where none does, the caller is told so by TLS.
     pub async fn finish(&mut self) -> bool {
-        let is_clean = self.answer == Answer::Whole && self.unread_body_bytes == 0;
+        let is_clean = self.link.answer == Answer::Whole && self.unread_body_bytes == 0;
         if self.keeps_alive && is_clean {
             self.request = nothing();
             self.raw = Bytes::new();
             return true;
         }
         // Whoever isn't there any more can't be told.
-        let _gone = within(self.write_timeout, self.stream.shutdown()).await;
+        let _gone = within(self.write_timeout, self.link.stream.shutdown()).await;
         false
     }
 }
@@ -319,9 +234,12 @@ fn nothing() -> RequestHeader {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::future::poll_fn;
+
     use pingora::protocols::l4::stream::Stream as Tcp;
     use tokio::net::{TcpListener, TcpStream};
 
+    use super::super::link::READ_BYTES;
     use super::*;
 
     async fn connected() -> (Http1, TcpStream) {
@@ -377,7 +295,9 @@ mod tests {
                 assert_eq!(own.unread_body_bytes(), body.len());
                 assert_eq!(own.read_body().await.unwrap(), body);
                 own.write_head(&head(200, &[("content-length", "2"), ("date", "now")]));
-                own.write_body(b"ok and more", true).await.unwrap();
+                own.write_body(Bytes::from_static(b"ok and more"), true)
+                    .await
+                    .unwrap();
                 assert!(own.finish().await, "{path}");
             }
         };
@@ -395,12 +315,16 @@ mod tests {
             200,
             &[("transfer-encoding", "chunked"), ("date", "now")],
         ));
-        own.write_body(b"", false).await.unwrap();
-        own.write_body(&[b'x'; 26], false).await.unwrap();
+        own.write_body(Bytes::new(), false).await.unwrap();
+        own.write_body(Bytes::from_static(&[b'x'; 26]), false)
+            .await
+            .unwrap();
         own.hold(true);
-        own.write_body(b"held", false).await.unwrap();
+        own.write_body(Bytes::from_static(b"held"), false)
+            .await
+            .unwrap();
         own.hold(false);
-        own.write_body(b"", true).await.unwrap();
+        own.write_body(Bytes::new(), true).await.unwrap();
         assert!(own.finish().await);
         drop(own);
         let mut answer = String::new();
@@ -424,7 +348,7 @@ mod tests {
             poll_fn(|context| own.poll_leaves(context))
         );
         assert_eq!(told, "HTTP/1.1 200 OK");
-        assert_eq!(own.read, "GET /next");
+        assert_eq!(own.link.read, "GET /next");
     }
 
     #[tokio::test]
@@ -451,7 +375,9 @@ mod tests {
         ] {
             let (mut own, mut caller) = asked(request).await;
             own.write_head(&head(status, fields));
-            let written = own.write_body(body.as_bytes(), true).await;
+            let written = own
+                .write_body(Bytes::from_static(body.as_bytes()), true)
+                .await;
             assert_eq!(written.is_err(), fields == [("content-length", "3")]);
             assert!(!own.finish().await, "{request}");
             let mut answer = String::new();

@@ -8,13 +8,15 @@
 
 mod body;
 mod opening;
-
+mod pump;
 mod stream;
 mod upstream;
 mod watch;
 
 use std::future::poll_fn;
+use std::ops::DerefMut;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use bytes::Bytes;
 use filters::answer::{Opening, StreamMeter};
 use filters::route::Shape;
 use filters::usage::Usage;
+use futures_util::FutureExt;
 use pingora::http::ResponseHeader;
 
 pub use self::opening::{Begun, Trouble};
@@ -115,7 +118,7 @@ pub struct Relay<'a> {
     /// Keeps a complete answer for callers to come; absent if there is no cache for it.
     pub keeping: Option<&'a mut Keeping>,
     /// Says when the process has no more time for it.
-    pub stop: &'a Stop,
+    pub stop: &'a Arc<Stop>,
 }
 
 enum Next {
@@ -124,6 +127,26 @@ enum Next {
     Cut(Failure),
     Gone,
     Stopped,
+}
+
+/// Why no more of a stream comes.
+#[derive(Debug, Clone, Copy)]
+enum Last {
+    End,
+    Cut(Failure),
+    Gone,
+    Stopped,
+}
+
+/// What follows from it for the stream.
+fn finished(mut stream: Box<Stream>, last: Last) -> (Box<Stream>, Over, Failure) {
+    let (over, cut) = match last {
+        Last::Gone => (Over::Gone, Failure::Reset),
+        Last::Stopped => (Over::Gateway, Failure::Reset),
+        Last::End => (Over::Stopped(stream.end(Stopped::Cleanly)), Failure::Reset),
+        Last::Cut(cut) => (Over::Stopped(stream.end(Stopped::Broken)), cut),
+    };
+    (stream, over, cut)
 }
 
 impl Next {
@@ -179,9 +202,9 @@ impl Relay<'_> {
     }
 
     /// The same of a stream, under a watch.
-    async fn next_under<C>(&mut self, watch: &mut Watch<'_, C>) -> Next
+    async fn next_under<C>(&mut self, watch: &mut Watch<C>) -> Next
     where
-        C: Future<Output = ()>,
+        C: DerefMut<Target: Future<Output = ()>>,
     {
         if let Some(over) = self.upstream.over() {
             return Next::over(over);
@@ -190,12 +213,14 @@ impl Relay<'_> {
             session, upstream, ..
         } = self;
         let mut came = pin!(upstream.next());
-        poll_fn(|context| match watch.poll(session, context) {
-            // First the caller, as above.
-            Poll::Ready(Ended::Gone) => Poll::Ready(Next::Gone),
-            Poll::Ready(Ended::Stopped) => Poll::Ready(Next::Stopped),
-            Poll::Pending => came.as_mut().poll(context).map(Next::of),
-        })
+        poll_fn(
+            |context| match watch.poll(context, |ringing| session.poll_leaves(ringing)) {
+                // First the caller, as above.
+                Poll::Ready(Ended::Gone) => Poll::Ready(Next::Gone),
+                Poll::Ready(Ended::Stopped) => Poll::Ready(Next::Stopped),
+                Poll::Pending => came.as_mut().poll(context).map(Next::of),
+            },
+        )
         .await
     }
 
@@ -267,16 +292,18 @@ impl Relay<'_> {
         if let Err(relayed) = self.send_head(Framing::Unknown).await {
             return relayed;
         }
-        let (mut stream, held, over) = begun.into_parts();
+        let (stream, held, over) = begun.into_parts();
+        let mut stream = Box::new(stream);
         self.learn(stream.id());
         if self.send(held).await.is_err() {
-            return self.left(stream).await;
+            return self.left(*stream).await;
         }
         stream.passed_on();
-        let (over, cut) = match over {
-            Some(over) => (over, Failure::Reset),
-            None => self.follow(&mut stream).await,
+        let (stream, over, cut) = match over {
+            Some(over) => (stream, over, Failure::Reset),
+            None => self.follow(stream).await,
         };
+        let stream = *stream;
         match over {
             Over::Gone => self.left(stream).await,
             Over::Gateway => self.break_off(stream, BrokenBy::Gateway).await,
@@ -286,24 +313,41 @@ impl Relay<'_> {
     }
 
     /// Passes events on until no more come: why, and how the backend broke off if it did.
-    async fn follow(&mut self, stream: &mut Stream) -> (Over, Failure) {
+    async fn follow(&mut self, mut stream: Box<Stream>) -> (Box<Stream>, Over, Failure) {
         let stop = self.stop;
         let cut = pin!(stop.cut());
         let mut watch = Watch::new(cut);
         loop {
-            let chunk = match self.next_under(&mut watch).await {
-                Next::Chunk(chunk) => chunk,
-                Next::Gone => return (Over::Gone, Failure::Reset),
-                Next::Stopped => return (Over::Gateway, Failure::Reset),
-                Next::End => return (Over::Stopped(stream.end(Stopped::Cleanly)), Failure::Reset),
-                Next::Cut(cut) => return (Over::Stopped(stream.end(Stopped::Broken)), cut),
+            let next = match self.is_lendable() {
+                true => pin!(self.next_under(&mut watch)).now_or_never(),
+                false => None,
             };
-            let bytes = stream.take(chunk);
-            self.learn(stream.id());
-            if self.send(bytes).await.is_err() {
-                return (Over::Gone, Failure::Reset);
-            }
-            stream.passed_on();
+            let next = match next {
+                Some(next) => next,
+                None => match self.pumped(stream).await {
+                    Ok((stream, last)) => return finished(stream, last),
+                    Err(same) => {
+                        stream = same;
+                        self.next_under(&mut watch).await
+                    }
+                },
+            };
+            let last = match next {
+                Next::Chunk(chunk) => {
+                    let bytes = stream.take(chunk);
+                    self.learn(stream.id());
+                    if self.send(bytes).await.is_ok() {
+                        stream.passed_on();
+                        continue;
+                    }
+                    Last::Gone
+                }
+                Next::End => Last::End,
+                Next::Cut(cut) => Last::Cut(cut),
+                Next::Gone => Last::Gone,
+                Next::Stopped => Last::Stopped,
+            };
+            return finished(stream, last);
         }
     }
 

@@ -10,7 +10,10 @@
 mod framing;
 mod head;
 
+use std::future::poll_fn;
 use std::io::IoSlice;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -146,6 +149,11 @@ impl Http1 {
     /// # Errors
     /// What went wrong with the connection, or with what came.
     pub async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        poll_fn(|context| self.poll_body(context)).await
+    }
+
+    /// The same, asked once.
+    pub fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         loop {
             let taken = self.framing.take(&mut self.read);
             let taken = taken.map_err(|framing::Malformed| {
@@ -153,18 +161,21 @@ impl Http1 {
                 Error::explain(ErrorType::new("InvalidChunk"), "of an answer")
             })?;
             if !taken.is_empty() {
-                return Ok(Some(taken));
+                return Poll::Ready(Ok(Some(taken)));
             }
             if self.framing == Framing::Over {
-                return Ok(None);
+                return Poll::Ready(Ok(None));
             }
-            if self.read_more().await? == 0 {
+            if ready!(self.poll_more(context))? == 0 {
                 self.keeps_alive = false;
                 if self.framing == Framing::UntilClose {
                     self.framing = Framing::Over;
-                    return Ok(None);
+                    return Poll::Ready(Ok(None));
                 }
-                return Error::e_explain(ErrorType::ConnectionClosed, "in an answer's body");
+                return Poll::Ready(Error::e_explain(
+                    ErrorType::ConnectionClosed,
+                    "in an answer's body",
+                ));
             }
         }
     }
@@ -175,19 +186,35 @@ impl Http1 {
     }
 
     async fn read_more(&mut self) -> Result<usize> {
+        poll_fn(|context| self.poll_more(context)).await
+    }
+
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Result<usize>> {
         if self.read.capacity() - self.read.len() < self.read_size / 2 {
             self.read.reserve(self.read_size);
         }
         let room = self.read.capacity() - self.read.len();
-        let read = self.stream.read_buf(&mut self.read);
-        let read = match self.silence.broken_by(read).await {
-            Some(read) => read.or_err(ErrorType::ReadError, "reading an answer")?,
-            None => return Error::e_explain(ErrorType::ReadTimedout, "reading an answer"),
+        let read = pin!(self.stream.read_buf(&mut self.read)).poll(context);
+        let read = match read {
+            Poll::Ready(read) => read.or_err(ErrorType::ReadError, "reading an answer")?,
+            Poll::Pending => {
+                ready!(self.silence.poll_over(context));
+                return Poll::Ready(Error::e_explain(
+                    ErrorType::ReadTimedout,
+                    "reading an answer",
+                ));
+            }
         };
+        self.silence.broken();
         if read == room {
             self.read_size = (self.read_size * 2).min(READ_MAX_BYTES);
         }
-        Ok(read)
+        Poll::Ready(Ok(read))
+    }
+
+    /// The connection with what is known of its answer, for a while; until it is given back, nothing comes of this one.
+    pub fn lend(&mut self) -> Self {
+        std::mem::replace(self, Http1::new(wire::nowhere(), Duration::ZERO))
     }
 
     /// The connection, if another call can follow on it.

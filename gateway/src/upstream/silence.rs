@@ -43,7 +43,7 @@ impl Silence {
         let mut what = pin!(what);
         poll_fn(|context| {
             if let Poll::Ready(come) = what.as_mut().poll(context) {
-                self.since = None;
+                self.broken();
                 return Poll::Ready(Some(come));
             }
             self.poll_over(context).map(|()| None)
@@ -51,8 +51,13 @@ impl Silence {
         .await
     }
 
-    /// Ends when the silence has lasted too long.
-    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Something has come.
+    pub fn broken(&mut self) {
+        self.since = None;
+    }
+
+    /// Nothing has come; ends when the silence has lasted too long.
+    pub fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(bound) = self.bound else {
             return Poll::Pending;
         };

@@ -15,6 +15,7 @@ use crate::exchange::attempt;
 use crate::stage::respond::Failure;
 use crate::upstream::connector::Session;
 use crate::upstream::fault::Fault;
+use crate::upstream::http1::Http1;
 
 /// So much is passed on at once, before more is read. Bytes.
 const AT_ONCE_BYTES: usize = 16 << 10;
@@ -59,6 +60,19 @@ impl<'a> Upstream<'a> {
         self.over
     }
 
+    /// Whoever had the connection for a while has seen that no more comes.
+    pub(super) fn ended(&mut self, over: Over) {
+        self.over = Some(over);
+    }
+
+    /// The connection, where it is ours and more may come of it. Whoever takes it away for a while puts it back.
+    pub(super) fn lendable(&mut self) -> Option<&mut Http1> {
+        match (self.over, &mut *self.session) {
+            (None, Session::Own(session)) => Some(session),
+            (Some(_), Session::Own(_)) | (_, Session::Pingora(_)) => None,
+        }
+    }
+
     /// The next bytes. Loses nothing when it is dropped while it waits.
     pub async fn next(&mut self) -> Came {
         if let Some(over) = self.over {
@@ -78,16 +92,17 @@ impl<'a> Upstream<'a> {
         let over = match read {
             Ok(Some(chunk)) => return Came::Chunk(chunk),
             Ok(None) => Over::End,
-            Err(error) => cut(&error),
+            Err(error) => Over::Cut(cut(&error)),
         };
         self.over = Some(over);
         Came::Over(over)
     }
 }
 
-fn cut(error: &Error) -> Over {
+/// How an answer ended that can't be read on.
+pub(super) fn cut(error: &Error) -> Failure {
     tracing::debug!(error = %Fault(error), "the backend broke off");
-    Over::Cut(attempt::failure_of(error))
+    attempt::failure_of(error)
 }
 
 /// What has come, or what comes first.
@@ -108,7 +123,7 @@ async fn gather(
         match read(session).now_or_never() {
             Some(Ok(Some(chunk))) => gathered.extend_from_slice(&chunk),
             Some(Ok(None)) => *over = Some(Over::End),
-            Some(Err(error)) => *over = Some(cut(&error)),
+            Some(Err(error)) => *over = Some(Over::Cut(cut(&error))),
             None => break,
         }
     }

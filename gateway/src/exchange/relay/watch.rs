@@ -4,6 +4,7 @@
 //! end, where nearly never is anything, takes as long as reading the event. So each of the two wakes the task by a bell of
 //! this file, and is looked at only if that was rung. Never reads the backend's answer.
 
+use std::ops::DerefMut;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-use crate::downstream::{Downstream, Wakes};
+use crate::downstream::Wakes;
 
 /// Why a stream is over though its backend has more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +24,9 @@ pub enum Ended {
 }
 
 /// A watch over one stream.
-pub struct Watch<'c, C> {
-    cut: Pin<&'c mut C>,
+pub struct Watch<C> {
+    cut: Pin<C>,
+    task: Waker,
     bell: Arc<Bell>,
     ringer: Waker,
 }
@@ -46,30 +48,40 @@ impl Wake for Bell {
     }
 }
 
-impl<'c, C: Future<Output = ()>> Watch<'c, C> {
+impl<C> Watch<C>
+where
+    C: DerefMut<Target: Future<Output = ()>>,
+{
     /// Nothing was looked at yet; `cut` ends when the process has no more time.
-    pub fn new(cut: Pin<&'c mut C>) -> Self {
+    pub fn new(cut: Pin<C>) -> Self {
         let bell = Arc::new(Bell {
             is_rung: AtomicBool::new(true),
             task: AtomicWaker::new(),
         });
         Watch {
             cut,
+            task: Waker::noop().clone(),
             ringer: Waker::from(bell.clone()),
             bell,
         }
     }
 
-    /// Whether the stream is over by now. Whoever asks is woken when it is.
-    pub fn poll(&mut self, session: &mut Downstream<'_>, context: &mut Context<'_>) -> Poll<Ended> {
-        self.bell.task.register(context.waker());
+    /// Whether the stream is over by now. Whoever asks is woken when it is. `leaves` looks at the caller's connection.
+    pub fn poll<L>(&mut self, context: &mut Context<'_>, leaves: L) -> Poll<Ended>
+    where
+        L: FnOnce(&mut Context<'_>) -> (Poll<()>, Wakes),
+    {
+        if !self.task.will_wake(context.waker()) {
+            self.task.clone_from(context.waker());
+            self.bell.task.register(context.waker());
+        }
         let is_rung = self.bell.is_rung.load(Ordering::Relaxed)
             && self.bell.is_rung.swap(false, Ordering::AcqRel);
         if !is_rung {
             return Poll::Pending;
         }
         let mut ringing = Context::from_waker(&self.ringer);
-        let (leaves, wakes) = session.poll_leaves(&mut ringing);
+        let (leaves, wakes) = leaves(&mut ringing);
         if wakes == Wakes::Once {
             self.bell.is_rung.store(true, Ordering::Release);
         }
