@@ -48,6 +48,10 @@ pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
     /// From when the call was due (open loop) or sent (closed loop) to the answer's last byte.
     pub(crate) latencies: Vec<u32>,
+    /// In which slice of the run each of these calls was due (open loop).
+    pub(crate) slices: Vec<u16>,
+    /// The slice of the call under way.
+    slice: u16,
     /// The same to the first byte of the answer's body.
     pub(crate) firsts: Vec<u32>,
     /// How long each event that bears a time was under way.
@@ -64,6 +68,7 @@ impl Outcome {
         self.wrong += other.wrong;
         self.complaint = self.complaint.take().or(other.complaint);
         self.latencies.extend(other.latencies);
+        self.slices.extend(other.slices);
         self.firsts.extend(other.firsts);
         self.delays.extend(other.delays);
     }
@@ -145,7 +150,7 @@ pub(crate) async fn open(
         .map(|number| {
             let caller = Caller::new(target, number);
             let first = began + between.mul_f64(number as f64 / connections as f64);
-            std::thread::spawn(move || on_schedule(caller, first, between, began + time))
+            std::thread::spawn(move || on_schedule(caller, (began, first), between, began + time))
         })
         .collect();
     let joined = tokio::task::spawn_blocking(move || {
@@ -165,7 +170,7 @@ pub(crate) async fn open(
 
 fn on_schedule(
     mut caller: Caller,
-    first: Instant,
+    (run_began, first): (Instant, Instant),
     between: Duration,
     end: Instant,
 ) -> io::Result<Outcome> {
@@ -177,6 +182,8 @@ fn on_schedule(
     // A contestant that is far behind would keep its schedule for minutes.
     let give_up = end + OPEN_LOOP_OVERTIME;
     while due < end && Instant::now() < give_up {
+        let slice = due.saturating_duration_since(run_began).as_millis() / SLICE.as_millis();
+        outcome.slice = u16::try_from(slice).unwrap_or(u16::MAX);
         let wait = due.saturating_duration_since(Instant::now());
         let began = if wait.is_zero() {
             due
@@ -192,6 +199,8 @@ fn on_schedule(
 }
 
 const OPEN_LOOP_OVERTIME: Duration = Duration::from_secs(5);
+/// A run is looked at in slices of this length: what halts a machine for a moment is in few of them.
+const SLICE: Duration = Duration::from_millis(250);
 
 /// One connection, and the calls that go over it.
 struct Caller {
@@ -248,6 +257,7 @@ impl Caller {
         self.target.exactness.check(call, &answer)?;
         outcome.requests += 1;
         outcome.latencies.push(micros(latency));
+        outcome.slices.push(outcome.slice);
         if let Some(first) = answer.first_byte {
             outcome
                 .firsts

@@ -30,6 +30,8 @@ pub(crate) struct Round {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Times {
     pub(crate) latencies: Vec<u32>,
+    /// In which slice of the run each of them was due.
+    pub(crate) slices: Vec<u16>,
     pub(crate) firsts: Vec<u32>,
     pub(crate) delays: Vec<u32>,
 }
@@ -38,6 +40,7 @@ impl Times {
     fn of(outcome: &Outcome) -> Self {
         Self {
             latencies: outcome.latencies.clone(),
+            slices: outcome.slices.clone(),
             firsts: outcome.firsts.clone(),
             delays: outcome.delays.clone(),
         }

@@ -14,7 +14,7 @@ use crate::measure::{Round, Times};
 use crate::memory::Held;
 use crate::workload::Workload;
 
-use spread::{Spread, percentile};
+use spread::{Spread, percentile, percentiles};
 
 /// All rounds, what was held, and those who couldn't take part.
 #[derive(Debug, Default)]
@@ -94,7 +94,7 @@ impl Report {
         let delay = |share| self.added(workload, who, |times| &times.delays, share);
         let wrong: u64 = self.of(workload, who).map(|round| round.wrong).sum();
         Some(format!(
-            "{:<11} {:<14} {:>9} {:>9} {:>8} {:>9} {:>5} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {wrong:>5}",
+            "{:<11} {:<14} {:>9} {:>9} {:>8} {:>9} {:>5} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {wrong:>5}",
             workload.name(),
             who.name(),
             figure(cpu.map(|cpu| cpu.least), 1),
@@ -103,6 +103,7 @@ impl Report {
             figure(Some(rate.median), 0),
             figure(busy.map(|busy| busy.median), 2),
             figure(latency(0.5), 0),
+            figure(self.added_p99(workload, who), 0),
             figure(latency(0.99), 0),
             figure(latency(0.999), 0),
             figure(first, 0),
@@ -154,6 +155,30 @@ impl Report {
         Spread::of(values.filter(|value| value.is_finite()).collect())
     }
 
+    /// The p99 of a slice of a run, the median of all slices of all rounds: through the contestant, and directly in the same
+    /// seconds, at the same rate.
+    fn typical_p99(&self, workload: Workload, who: Contestant) -> (Option<f64>, Option<f64>) {
+        let typical = |side: fn(&Round) -> &Times| {
+            let rounds = self.of(workload, who).map(side);
+            let slices =
+                rounds.flat_map(|times| percentiles(&times.latencies, &times.slices, 0.99));
+            Some(Spread::of(slices.collect())?.median)
+        };
+        (
+            typical(|round| &round.through),
+            typical(|round| &round.direct),
+        )
+    }
+
+    /// The typical p99 less the direct call's.
+    fn added_p99(&self, workload: Workload, who: Contestant) -> Option<f64> {
+        match self.typical_p99(workload, who) {
+            (Some(through), Some(direct)) => Some(through - direct),
+            (through, None) => through,
+            (None, Some(_)) => None,
+        }
+    }
+
     /// A percentile through the contestant less that of the direct call, all rounds together; of the direct call itself
     /// it is what it took.
     fn added(
@@ -187,13 +212,15 @@ fn figure(value: Option<f64>, digits: usize) -> String {
 }
 
 const HEAD: &str = "workload    contestant       cpu min   cpu med cpu/evnt     req/s  busy    \
-    +p50     +p99   +p99.9   +first +evt p50 +evt p99 RSS MiB wrong";
-const LEGEND: [&str; 8] = [
+    +p50   +p99~     +p99   +p99.9   +first +evt p50 +evt p99 RSS MiB wrong";
+const LEGEND: [&str; 10] = [
     "cpu: microseconds of user and system time a request (closed loop), the least and the median of the rounds; cpu/evnt: of the",
     "least, an event's share. req/s: closed loop, driver and upstream on the same cores. busy: the share of one core that it had then;",
     "well below 1 others set the pace, and req/s is less than it can. +p50 +p99 +p99.9: microseconds added to",
     "the direct call, in an open loop at half of req/s, both in the same seconds; - where too few calls were made for it. Of the",
     "direct call, and of refusals, they are the whole time; of stream-20ms they are over the four seconds that the pauses take.",
+    "+p99~: the same of each quarter of a second by itself, the median of all of them: what halts the machine for a moment lies in few",
+    "of them, and in +p99 and +p99.9 all of it.",
     "+first: added to the time to the first event (p50). +evt: added to an event's way from the upstream to the caller.",
     "RSS: the greatest under load. Each call bears a new text, and its history was seen before.",
     "Who does what: load-tests/README.md.",

@@ -6,7 +6,7 @@ use crate::measure::{Round, Times};
 use crate::memory::Held;
 use crate::report::Report;
 use crate::report::ratio::{PAIRS, goal};
-use crate::report::spread::percentile;
+use crate::report::spread::{Spread, percentile, percentiles};
 use crate::workload::Workload;
 
 impl Report {
@@ -55,7 +55,8 @@ fn times(times: &Times) -> Value {
         let at = |share| percentile(values.clone(), share);
         json!({"count": values.len(), "p50_us": at(0.5), "p99_us": at(0.99), "p99.9_us": at(0.999)})
     };
-    json!({"latency": shares(&times.latencies), "first": shares(&times.firsts), "event": shares(&times.delays)})
+    let typical = Spread::of(percentiles(&times.latencies, &times.slices, 0.99));
+    json!({"latency": shares(&times.latencies), "latency_p99_us_of_a_quarter_second": typical.map(|typical| typical.median), "first": shares(&times.firsts), "event": shares(&times.delays)})
 }
 
 fn held(held: &Held) -> Value {

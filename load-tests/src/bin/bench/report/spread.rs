@@ -1,5 +1,7 @@
 //! The few figures that many figures come down to.
 
+use std::collections::BTreeMap;
+
 /// Least, median and greatest of a figure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spread {
@@ -35,6 +37,17 @@ pub(super) fn percentile(mut values: Vec<u32>, share: f64) -> Option<f64> {
     Some(f64::from(*value))
 }
 
+/// The same of each slice by itself; those with too few values are left out.
+pub(super) fn percentiles(values: &[u32], slices: &[u16], share: f64) -> Vec<f64> {
+    let mut by_slice: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
+    for (value, slice) in values.iter().zip(slices) {
+        by_slice.entry(*slice).or_default().push(*value);
+    }
+    let each = by_slice.into_values();
+    each.filter_map(|values| percentile(values, share))
+        .collect()
+}
+
 const BEYOND_LEAST: f64 = 2.0;
 
 #[cfg(test)]
@@ -47,6 +60,13 @@ mod tests {
         assert_eq!(percentile((1..=100).collect(), 0.99), None);
         assert_eq!(percentile((1..=1000).rev().collect(), 0.99), Some(990.0));
         assert_eq!(percentile(Vec::new(), 0.5), None);
+    }
+
+    #[test]
+    fn a_halt_is_in_the_slice_in_which_it_was() {
+        let values = [vec![10; 300], vec![900; 300], vec![11; 300], vec![5; 9]].concat();
+        let slices = [vec![0; 300], vec![1; 300], vec![2; 300], vec![3; 9]].concat();
+        assert_eq!(percentiles(&values, &slices, 0.99), [10.0, 900.0, 11.0]);
     }
 
     #[test]
