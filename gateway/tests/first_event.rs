@@ -319,6 +319,23 @@ async fn comments_of_a_slow_model_arrive_before_its_first_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_could_take_over_nothing_is_held() {
+    // Had the role been held until something followed it, the caller would have got a refusal.
+    let begun = Behaviour::playback(role(), Chunking::Events);
+    let setup = Setup::of(&["one"]).await;
+    setup.members[0].set(begun.clone());
+    let answer = setup.chat();
+    assert_eq!(answer.status, 200);
+    let text = answer.text();
+    let rest = text.strip_prefix(role()).unwrap();
+    assert!(rest.starts_with("data: {\"error\":"), "{text}");
+    let setup = Setup::of(&["one", "two"]).await;
+    setup.members[0].set(begun);
+    setup.plays(1, CHAT);
+    assert_eq!(setup.chat().text(), CHAT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_token_leaves_with_what_was_held_before_it() {
     let setup = Setup::of(&["one", "two"]).await;
     let events = reference::events(CHAT);

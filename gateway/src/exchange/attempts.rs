@@ -236,7 +236,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
             keeping: self.keeping.as_mut(),
             stop: &self.exchange.state.stop,
         };
-        if let Some(trouble) = relay.begin().await {
+        if let Some(trouble) = relay.begin(course.is_last()).await {
             let head = passing.outcome.take().unwrap_or(Outcome::NoVerdict);
             let next = verdict::begun_badly(course, step, &head, trouble);
             if next != Next::PassOn {

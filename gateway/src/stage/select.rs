@@ -130,10 +130,7 @@ impl<S: Deref<Target = State>> Course<S> {
         let so_far = SoFar {
             attempts: self.attempts,
             stale: 0,
-            members: match self.asks.belongs {
-                Belongs::Holder(_) => 1,
-                Belongs::Nowhere | Belongs::Session(_) => self.pool.members.len(),
-            },
+            members: self.members(),
             left: self.left(step, now),
             caller,
         };
@@ -150,6 +147,19 @@ impl<S: Deref<Target = State>> Course<S> {
             Next::PassOn | Next::Refuse | Next::GiveUp => {}
         }
         next
+    }
+
+    /// Whether no other attempt can follow this one, however it ends.
+    pub fn is_last(&self) -> bool {
+        self.members() == 1 || self.attempts >= self.pool.retry.count
+    }
+
+    /// How many members might serve it.
+    fn members(&self) -> usize {
+        match self.asks.belongs {
+            Belongs::Holder(_) => 1,
+            Belongs::Nowhere | Belongs::Session(_) => self.pool.members.len(),
+        }
     }
 
     /// What the caller is told when no member can serve it.

@@ -3,7 +3,8 @@
 //! A backend that fails after it sent `200` says so in its first event, or says nothing. As long as the caller has
 //! nothing either, another backend can make that good. What comes before the first token (a comment, a role, filter
 //! results) is held for a moment only: a model that thinks for minutes keeps its connections alive with comments, and
-//! they must arrive. The event that decides leaves at once, with all that was held, in one write.
+//! they must arrive. The event that decides leaves at once, with all that was held, in one write. Where no other attempt could
+//! follow, nothing is held.
 //! Never decides what follows from a bad beginning.
 
 use std::time::Duration;
@@ -55,8 +56,8 @@ enum Beginning {
 
 impl Relay<'_> {
     /// Where the answer is a stream, reads it until it shows whether it is an answer, or until it was held for long
-    /// enough. A bad one can be passed on all the same.
-    pub async fn begin(&mut self) -> Option<Trouble> {
+    /// enough. A bad one can be passed on all the same. `is_last`: no other attempt can follow this one.
+    pub async fn begin(&mut self, is_last: bool) -> Option<Trouble> {
         let is_stream = respond::is_success(self.answer.status.as_u16())
             && !self.is_bodyless()
             && respond::relay(&self.answer, self.shape) == respond::Relay::Events;
@@ -64,7 +65,7 @@ impl Relay<'_> {
             return None;
         }
         let mut begun = Begun::nothing(self.stream());
-        let beginning = self.read_beginning(&mut begun).await;
+        let beginning = self.read_beginning(&mut begun, is_last).await;
         self.begun = Some(begun);
         match beginning {
             Beginning::Bad(trouble) => Some(trouble),
@@ -72,10 +73,10 @@ impl Relay<'_> {
         }
     }
 
-    async fn read_beginning(&mut self, begun: &mut Begun) -> Beginning {
+    async fn read_beginning(&mut self, begun: &mut Begun, is_last: bool) -> Beginning {
         // Until the first byte there is nothing to hold.
         let mut beginning = begun.take(self.next().await);
-        if !matches!(beginning, Beginning::Undecided) {
+        if is_last || !matches!(beginning, Beginning::Undecided) {
             return beginning;
         }
         let bound = tokio::time::sleep(HELD_MAX);
