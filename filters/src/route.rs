@@ -2,7 +2,7 @@
 //!
 //! Reading is strict, because an operation that is spelled another way would slip past an allow-list
 //! or past metering: dot segments, empty segments, encoded separators, double encoding, and known
-//! names in other letters (`Chat/Completions`, `ch%61t/completions`) are refused, never repaired. So
+//! names in other letters (`Chat/Completions`, `ch%61t/completions`, `post`) are refused, never repaired. So
 //! what goes upstream is exactly what was matched. One trailing slash means the same as none and isn't
 //! passed on. A slash may be escaped in one place, the name of a model that is shown. What isn't known is `other` and passes. It decides nothing about models or backends;
 //! `route/upstream.rs` writes the path that a backend gets.
@@ -143,7 +143,9 @@ pub fn read<'a>(
     let path = rest.strip_prefix('/').unwrap_or(rest);
     let path = path.strip_suffix('/').unwrap_or(path);
     // A server answers TRACE with what it got: the backend's credential, to the caller.
-    if path.is_empty() || method == "TRACE" {
+    // And a method in lower case is another one, which some servers take for the known one all the same.
+    let is_shouted = !method.bytes().any(|byte| byte.is_ascii_lowercase());
+    if path.is_empty() || method == "TRACE" || !is_shouted {
         return Err(RouteError::NotFound);
     }
     match model_shown(schema, method, path) {
@@ -387,6 +389,10 @@ mod tests {
             "/v1/responses/Compact",
         ] {
             assert_eq!(azure("POST", rest), Err(RouteError::NotFound), "{rest}");
+        }
+        for method in ["post", "Post", "pOST"] {
+            let read = azure(method, "/v1/chat/completions");
+            assert_eq!(read, Err(RouteError::NotFound), "{method}");
         }
         for rest in [
             "/v1/chat/completions",
