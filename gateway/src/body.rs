@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use filters::refusal::Refusal;
 use http::header;
+use pingora::{Error, ErrorType};
 
 use crate::config::plan::Server;
 use crate::downstream::Downstream;
@@ -132,10 +133,12 @@ async fn gather(
 async fn next(session: &mut Downstream<'_>) -> Result<Option<Bytes>, Unread> {
     match session.read_body().await {
         Ok(chunk) => Ok(chunk),
-        Err(error) if *error.etype() == pingora::ErrorType::ReadTimedout => {
+        Err(error) if *error.etype() == ErrorType::ReadTimedout => {
             Err(Unread::Refused(Refusal::BodyTooSlow))
         }
-        Err(error) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => {
+        Err(error) if is_malformed(&error) => {
+            // Nobody can tell where the next request begins.
+            session.close();
             Err(Unread::Refused(Refusal::BadRequest {
                 message: "The request body's framing is broken.".into(),
             }))
@@ -143,6 +146,18 @@ async fn next(session: &mut Downstream<'_>) -> Result<Option<Bytes>, Unread> {
         Err(_) => Err(Unread::Gone),
     }
 }
+
+/// Whether what came isn't framed as HTTP frames a body. Pingora has no names for two of these.
+fn is_malformed(error: &Error) -> bool {
+    *error.etype() == ErrorType::InvalidHTTPHeader
+        || MALFORMED
+            .map(ErrorType::new)
+            .iter()
+            .any(|kind| kind == error.etype())
+}
+
+/// Of a chunk, and of what follows the last one.
+const MALFORMED: [&str; 2] = ["InvalidChunk", "InvalidTrailerEnd"];
 
 fn reservation_bytes(length: usize, limit_bytes: usize) -> usize {
     length

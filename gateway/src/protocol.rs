@@ -1,11 +1,12 @@
 //! Requests that HTTP allows to be read in two ways are declined before anything believes one of them.
 //!
-//! Pingora lets pass: `Content-Length` beside `Transfer-Encoding` (it drops the first), a missing `Host`, and
-//! lines that end in a bare line feed. Each has been used to smuggle a request past a proxy.
+//! Pingora lets pass: `Content-Length` beside `Transfer-Encoding` (it drops the first), codings before `chunked` (it undoes
+//! none), a missing `Host` or one that is none, and lines that end in a bare line feed. Each has been used to smuggle a
+//! request past a proxy.
 //! Never reads a body.
 
 use filters::refusal::Refusal;
-use http::{Version, header};
+use http::{HeaderValue, Version, header};
 
 use crate::config::plan::Limits;
 use crate::downstream::Downstream;
@@ -44,6 +45,14 @@ fn http1_framing(head: &pingora::http::RequestHeader, raw: &[u8]) -> Result<(), 
     if head.version == Version::HTTP_11 && !head.headers.contains_key(header::HOST) {
         return bad("The request has no Host header.".into());
     }
+    if !head.headers.get_all(header::HOST).iter().all(is_host) {
+        return bad("The request's Host isn't the name of a host.".into());
+    }
+    let mut encodings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_known = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !encodings.next().is_none_or(is_known) || encodings.next().is_some() {
+        return bad("The request's Transfer-Encoding isn't chunked, once and alone.".into());
+    }
     if has_bare_line_feed(raw) {
         return bad("The request's header lines must end in CR LF.".into());
     }
@@ -51,6 +60,13 @@ fn http1_framing(head: &pingora::http::RequestHeader, raw: &[u8]) -> Result<(), 
         return bad("The request has both Content-Length and Transfer-Encoding.".into());
     }
     Ok(())
+}
+
+/// Whether only such bytes stand there as a host's name, an address and a port are made of; none at all is a host, too.
+fn is_host(value: &HeaderValue) -> bool {
+    let may_stand =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:[]".contains(byte);
+    value.as_bytes().iter().all(may_stand)
 }
 
 fn has_bare_line_feed(raw: &[u8]) -> bool {
