@@ -125,6 +125,30 @@ fn a_pooled_connection_that_breaks_when_the_backend_has_had_the_request_is_a_fai
 }
 
 #[test]
+fn a_pooled_connection_on_which_something_came_is_never_asked_again() {
+    for said in [
+        "garbage\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-le",
+        "HTTP/1.1 102 Processing\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+    ] {
+        let seen = Mutex::new(HashSet::new());
+        let backend = Backend::start(move |_, stream| {
+            if seen.lock().unwrap().insert(stream.peer_addr()?) {
+                stream.write_all(ANSWER.as_bytes())?;
+                return Ok(After::Keep);
+            }
+            stream.write_all(said.as_bytes())?;
+            Ok(After::Close)
+        });
+        let gateway = before(&backend.url);
+        assert_eq!(chat(&gateway).status, 200);
+        assert_eq!(chat(&gateway).status, 503, "{said}");
+        assert_eq!(backend.received().len(), 2, "{said}");
+    }
+}
+
+#[test]
 fn a_backend_that_closes_a_new_connection_unanswered_is_asked_once() {
     let backend = Backend::start(|_, _| Ok(After::Close));
     let gateway = before(&backend.url);

@@ -202,8 +202,10 @@ async fn send_over(
         Err(error) => {
             let failure = failure_of(&error);
             let at_once = clock::now().since(begun) < STALE_WITHIN;
+            // Whoever has said something has had the request.
+            let unheard = !upstream.has_heard() && *error.etype() != ErrorType::InvalidHTTPHeader;
             Err(Broken {
-                stale: reused && at_once && failure == Failure::Reset,
+                stale: reused && at_once && unheard && failure == Failure::Reset,
                 failure,
                 error,
             })

@@ -110,6 +110,14 @@ impl Session {
         }
     }
 
+    /// Whether anything came of the backend, as far as is known.
+    pub fn has_heard(&self) -> bool {
+        match self {
+            Session::Own(session) => session.has_heard(),
+            Session::Pingora(session) => session.response_header().is_some(),
+        }
+    }
+
     /// The answer's head, for whoever passes it on.
     pub fn take_response_header(&mut self) -> Option<Box<ResponseHeader>> {
         match self {

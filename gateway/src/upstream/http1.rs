@@ -76,6 +76,11 @@ impl Http1 {
         self.answer.take()
     }
 
+    /// Whether any of an answer came, an interim one or a part of a head.
+    pub fn has_heard(&self) -> bool {
+        self.answer.is_some() || !self.read.is_empty()
+    }
+
     /// How long the next reads wait; for ever if `None`.
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
         self.silence.bound(timeout);
@@ -118,7 +123,8 @@ impl Http1 {
     /// What went wrong with the connection, or with what came.
     pub async fn read_head(&mut self) -> Result<()> {
         loop {
-            if let Some(end) = head::end(&self.read, self.looked_at) {
+            let end = head::end(&self.read, self.looked_at);
+            if let Some(end) = end.filter(|end| *end <= head::HEAD_MAX_BYTES) {
                 self.looked_at = 0;
                 let head = head::take(&mut self.read, end, self.is_head);
                 let head = head.map_err(|why| Error::explain(ErrorType::InvalidHTTPHeader, why))?;
