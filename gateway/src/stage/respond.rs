@@ -217,7 +217,9 @@ pub fn head(
         true => headers::nominated(&head.headers),
         false => Vec::new(),
     };
-    let restates = matches!(framing, Framing::Length(_) | Framing::Unknown);
+    // An answer without content may state no length (RFC 9110, 8.6).
+    let restates = matches!(framing, Framing::Length(_) | Framing::Unknown)
+        || head.status == StatusCode::NO_CONTENT;
     let goes = |name: &HeaderName| {
         let restated = restates && name == header::CONTENT_LENGTH;
         headers::goes_downstream(name) && !restated && !nominated.contains(name)
@@ -370,6 +372,19 @@ mod tests {
         assert_eq!(head.headers[own], "5");
         assert_eq!(head.headers["content-length"], "4");
         assert_eq!(head.headers.get_all("set-cookie").iter().count(), 2);
+    }
+
+    #[test]
+    fn an_answer_without_content_states_no_length() {
+        for (status, stated) in [(204, None), (304, Some("5"))] {
+            let mut upstream = answer(&[("content-length", "5")]);
+            upstream.set_status(status).unwrap();
+            let upstream = Box::new(upstream);
+            let head = head(upstream, Vec::new(), Framing::Bodyless, Version::HTTP_11);
+            let length = head.headers.get("content-length");
+            assert_eq!(length.map(|length| length.to_str().unwrap()), stated);
+            assert!(!head.headers.contains_key("transfer-encoding"));
+        }
     }
 
     #[test]
