@@ -151,8 +151,8 @@ impl Carried {
             peer.options.alpn = pingora::protocols::ALPN::H1;
         }
         // Not used again. Pingora forwards an HTTP/2 upload of unknown length in a way that poisons the connection, and
-        // what was sent over one that the backend had closed can't be sent again.
-        peer.options.idle_timeout = Some(Duration::ZERO);
+        // what was sent over one that the backend had closed can't be sent again. (Pingora's clock can't count to 0.)
+        peer.options.idle_timeout = Some(Duration::from_millis(1));
         Ok(Box::new(peer))
     }
 

@@ -56,9 +56,10 @@ pub fn forget(session: &ServerSession) {
     keep(session, 0);
 }
 
-/// Whether anything was kept.
-pub fn has_kept(session: &ServerSession) -> bool {
-    of(session).is_some_and(|joined| !joined.kept.is_empty())
+/// Whether anything of a request was kept. Empty lines before one are nothing: some callers end a body by one.
+pub fn has_begun(session: &ServerSession) -> bool {
+    let is_said = |byte: &u8| !matches!(byte, b'\r' | b'\n');
+    of(session).is_some_and(|joined| joined.kept.iter().any(is_said))
 }
 
 /// Whether the head that was read was kept from its beginning.

@@ -185,7 +185,7 @@ impl Listener {
                 tracing::debug!(error = %Fault(&error), "no request could be read");
                 unreadable(&session, &error)?
             }
-            None if joined::has_kept(&session) => Unreadable::TooSlow,
+            None if joined::has_begun(&session) => Unreadable::TooSlow,
             None => return None,
         };
         self.decline(&mut session, why).await;
