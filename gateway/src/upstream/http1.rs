@@ -32,6 +32,10 @@ use crate::within::within;
 const READ_MIN_BYTES: usize = 2 << 10;
 /// Where reads are full, the next one is twice as large, up to this. Bytes.
 const READ_MAX_BYTES: usize = 64 << 10;
+/// As long are most events of a stream that is paced. Where so little comes, the next read is into half the room. Bytes.
+const EVENT_BYTES: usize = 512;
+/// And at least into this, which is held through silences; more isn't. Bytes.
+const EVENTS_ROOM_BYTES: usize = 1 << 10;
 /// Room for a request's head; most are smaller. Bytes.
 const HEAD_BYTES: usize = 1 << 10;
 
@@ -39,6 +43,8 @@ const HEAD_BYTES: usize = 1 << 10;
 pub struct Http1 {
     stream: Stream,
     read: BytesMut,
+    /// How much room was made for it at most, since it had none.
+    room: usize,
     read_size: usize,
     looked_at: usize,
     answer: Option<Box<ResponseHeader>>,
@@ -55,6 +61,7 @@ impl Http1 {
         Http1 {
             stream,
             read: BytesMut::new(),
+            room: 0,
             read_size: READ_MIN_BYTES,
             looked_at: 0,
             answer: None,
@@ -198,12 +205,14 @@ impl Http1 {
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Result<usize>> {
         if self.read.capacity() - self.read.len() < self.read_size / 2 {
             self.read.reserve(self.read_size);
+            self.room = self.room.max(self.read_size);
         }
         let room = self.read.capacity() - self.read.len();
         let read = pin!(self.stream.read_buf(&mut self.read)).poll(context);
         let read = match read {
             Poll::Ready(read) => read.or_err(ErrorType::ReadError, "reading an answer")?,
             Poll::Pending => {
+                self.keep_little_room();
                 ready!(self.silence.poll_over(context));
                 return Poll::Ready(Error::e_explain(
                     ErrorType::ReadTimedout,
@@ -214,8 +223,18 @@ impl Http1 {
         self.silence.broken();
         if read == room {
             self.read_size = (self.read_size * 2).min(READ_MAX_BYTES);
+        } else if read <= EVENT_BYTES {
+            self.read_size = (self.read_size / 2).max(EVENTS_ROOM_BYTES);
         }
         Poll::Ready(Ok(read))
+    }
+
+    /// While nothing comes, no more room is held than events need that come one by one.
+    fn keep_little_room(&mut self) {
+        if self.read.is_empty() && self.room > EVENTS_ROOM_BYTES {
+            self.read = BytesMut::new();
+            self.room = 0;
+        }
     }
 
     /// The connection with what is known of its answer, for a while; until it is given back, nothing comes of this one.
@@ -292,6 +311,9 @@ fn on_wire(head: &RequestHeader) -> BytesMut {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     #[test]
@@ -320,6 +342,33 @@ mod tests {
         }
         assert_eq!(all, parts.concat());
         assert_eq!(writes, [AT_ONCE_BYTES, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_silence_holds_no_more_room_than_small_events_need() {
+        let (stream, mut backend) = tokio::io::duplex(1 << 20);
+        let mut session = Http1::new(Box::new(stream), Duration::MAX);
+        session.framing = Framing::UntilClose;
+        let mut sizes = Vec::new();
+        for length in [1 << 16, 100, 1000, 100, 100, 100, 100, 100, 100, 100] {
+            assert!(session.read_body().now_or_never().is_none());
+            assert!(session.room <= EVENTS_ROOM_BYTES && session.read.is_empty());
+            backend.write_all(&vec![b'x'; length]).await.expect("room");
+            let mut read = 0;
+            while read < length {
+                let came = session.read_body().await.expect("open");
+                read += came.expect("more").len();
+            }
+            sizes.push(session.read_size);
+        }
+        assert!(
+            sizes.is_sorted_by(|before, after| before >= after),
+            "{sizes:?}"
+        );
+        assert!(
+            sizes[0] > 1 << 14 && sizes[9] == EVENTS_ROOM_BYTES,
+            "{sizes:?}"
+        );
     }
 
     #[test]
