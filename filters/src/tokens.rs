@@ -2,7 +2,7 @@
 //!
 //! Reading order: `segment` (why no text can hurt a tokenizer), `encoding` and `model` (which tokenizer and rules), `json` (the body),
 //! `chat`, `responses`, `plain` (what a request says), `conversation` and `overhead` (what that costs), `tools`, `image`, `audio`;
-//! `bound` and `memo` say when nothing needs to be counted.
+//! `bound` and `memo` say when nothing needs to be counted, `abridged` what of a body counting doesn't need.
 //!
 //! A backend's own usage is the truth and is always preferred; what is counted here is recorded as
 //! counted. Plain text counts exactly. What a provider adds around it was found by measuring real
@@ -10,6 +10,7 @@
 //!
 //! Never panics and never takes more than linear time, whatever the caller sent.
 
+mod abridged;
 mod audio;
 mod base64_head;
 mod bound;
@@ -30,6 +31,7 @@ use crate::route::Shape;
 
 use json::{Node, Unread};
 
+pub use abridged::abridged;
 pub use bound::most;
 pub use encoding::{Encoding, Family, Resolved, encoding_of};
 pub use memo::{Forgetful, Memo};

@@ -26,10 +26,18 @@ const FIRST_RESERVATION_BYTES: usize = 64 << 10;
 /// A request body, held in memory until dropped.
 #[derive(Debug)]
 pub struct Body {
-    /// Exactly what the caller sent.
+    /// Exactly what the caller sent, for as long as it may be sent on.
     pub bytes: Bytes,
     /// Its share of the budget.
     pub held: Held,
+}
+
+impl Body {
+    /// Lets the body go and keeps this instead.
+    pub fn shorten(&mut self, kept: Vec<u8>) {
+        self.held.shrink_to(kept.len());
+        self.bytes = kept.into();
+    }
 }
 
 /// Why there is no body.

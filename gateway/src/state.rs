@@ -244,13 +244,18 @@ impl Held {
         self.bytes += more;
         true
     }
+
+    /// Holds at most `bytes` from now on.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.budget.held_bytes.fetch_sub(less, Ordering::Relaxed);
+        self.bytes -= less;
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.budget
-            .held_bytes
-            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.shrink_to(0);
     }
 }
 

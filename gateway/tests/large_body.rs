@@ -5,7 +5,7 @@
 #[path = "support/support.rs"]
 mod support;
 
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::sync::Arc;
 
 use load_tests::simulator::{Behaviour, Handle, Options, Record, Simulator};
@@ -192,6 +192,41 @@ async fn a_connection_is_good_for_more_after_an_upload_that_found_no_room() {
             .status,
         200
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_has_begun_holds_no_images() {
+    let simulator = simulator().await;
+    simulator.set(Behaviour::tokens(5).with_gate().times(1));
+    let server = "max-request-body = \"1MiB\"\nmax-buffered-bodies = \"1MiB\"";
+    let gateway = Gateway::start(&plain::config(server, &plain::openai(&simulator.url())));
+    let authority = gateway.url["http://".len()..].to_owned();
+    let image = "A".repeat(700 << 10);
+    let content = format!(
+        r#"[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{image}"}}}}]"#
+    );
+    let body = format!(
+        r#"{{"model":"gpt-4o","stream":true,"messages":[{{"role":"user","content":{content}}}]}}"#
+    );
+    let fields = format!("content-length: {}\r\n", body.len());
+    let request = post("/v1/chat/completions", &fields) + &body;
+    let mut first = http::connect(&authority).unwrap();
+    first.write_all(request.as_bytes()).unwrap();
+    simulator.gate().release(3);
+    let mut answer = BufReader::new(first);
+    let mut begun = String::new();
+    while !begun.contains("content\":") {
+        assert_ne!(answer.read_line(&mut begun).unwrap(), 0, "{begun}");
+    }
+
+    let mut second = http::connect(&authority).unwrap();
+    second.write_all(request.as_bytes()).unwrap();
+    let whole = http::read_answer(&mut BufReader::new(second)).unwrap();
+    assert_eq!(whole.status, 200, "{:?}", whole.text());
+    simulator.gate().open();
+    while !begun.contains("[DONE]") {
+        assert_ne!(answer.read_line(&mut begun).unwrap(), 0, "{begun}");
+    }
 }
 
 /// What the process needs beside the bodies, debug build and tokenizer tables included.

@@ -208,6 +208,15 @@ impl<'a, 'u> Attempts<'a, 'u> {
         self.record.attempts.push(AttemptEnd { backend, outcome });
     }
 
+    /// Sets what the caller is told beside the backend's own fields.
+    fn mark(&self, answer: &mut ResponseHeader) {
+        for (name, value) in self.record.cache.iter().flat_map(cache::fields) {
+            // A name and a value that are ready can't be refused.
+            let _ = answer.insert_header(name, value);
+        }
+        respond::mark(answer, self.exchange.arrival.request_id);
+    }
+
     /// Passes an answer on to the caller.
     async fn pass_on(
         &mut self,
@@ -216,11 +225,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         mut passing: Passing,
     ) -> Tried {
         let status = passing.answer.status;
-        for (name, value) in self.record.cache.iter().flat_map(cache::fields) {
-            // A name and a value that are ready can't be refused.
-            let _ = passing.answer.insert_header(name, value);
-        }
-        respond::mark(&mut passing.answer, self.exchange.arrival.request_id);
+        self.mark(&mut passing.answer);
         self.record.status = status.as_u16();
         let is_stream = self.understood.admitted.stream;
         let stream_open = is_stream.then(|| self.exchange.state.live.stream());
@@ -244,12 +249,17 @@ impl<'a, 'u> Attempts<'a, 'u> {
                 return Tried::Failed(next);
             }
         } else {
+            if relay.begun.is_some() {
+                // From here on the stream is this one: nothing is sent again.
+                passing.outgoing.body.clear();
+                self.understood.let_go(&self.exchange.arrival.plan);
+            }
             let cookie = course.cookie(step, relay.session.is_secure());
             let keeping = (&**self.exchange.state, step.backend.as_ref(), cookie);
             let named = self.named.as_deref();
             relay.holder = self.understood.keep(&mut relay.answer, named, keeping);
         }
-        let relayed = relay.run().await;
+        let relayed = Box::new(relay.run().await);
         if let (Some(lookup), Some(keeping)) = (&mut self.record.cache, &self.keeping) {
             lookup.apart = keeping.apart();
             if keeping.is_lost() {
@@ -274,7 +284,7 @@ impl<'a, 'u> Attempts<'a, 'u> {
         if relayed.drained {
             passing.reached.release(self.exchange.connector).await;
         }
-        Tried::Relayed(Box::new(relayed))
+        Tried::Relayed(relayed)
     }
 
     /// An answer was passed on: fills the record, counting tokens where the backend told none.

@@ -43,7 +43,7 @@ struct Looked {
     embedded: Option<Embedded>,
 }
 
-impl Exchange<'_> {
+impl<'e> Exchange<'e> {
     /// Answers from the cache, or by a backend.
     pub(super) async fn answer(self, understood: Box<Understood<'_>>) -> Served {
         let missed = match cache::ask(self.state, self.asked(&understood)).await {
@@ -52,7 +52,10 @@ impl Exchange<'_> {
             // Most calls have no cache to ask.
             Asked::Question(question) => return Box::pin(self.seek(understood, question)).await,
         };
-        self.call(understood, missed).await
+        match self.begin(understood, missed).await {
+            Ok(attempts) => attempts.run().await,
+            Err(denied) => denied,
+        }
     }
 
     async fn seek(
@@ -99,7 +102,10 @@ impl Exchange<'_> {
                     None => cache::lookup(&policy, result),
                 };
                 let lookup = Some(lookup);
-                self.call(understood, Missed { lookup, keeping }).await
+                match self.begin(understood, Missed { lookup, keeping }).await {
+                    Ok(attempts) => attempts.run().await,
+                    Err(denied) => denied,
+                }
             }
         }
     }
@@ -116,7 +122,12 @@ impl Exchange<'_> {
         }
     }
 
-    async fn call(mut self, understood: Box<Understood<'_>>, missed: Missed) -> Served {
+    /// Takes what the call holds of its limits; what it is told where one says no.
+    async fn begin<'u>(
+        mut self,
+        understood: Box<Understood<'u>>,
+        missed: Missed,
+    ) -> Result<Box<Attempts<'e, 'u>>, Served> {
         let begun = clock::now();
         let held = understood.hold(&self).await;
         if let Some(trace) = &self.arrival.trace {
@@ -124,8 +135,8 @@ impl Exchange<'_> {
             trace.did(What::Limit { refused }, begun);
         }
         match held {
-            Ok(hold) => Attempts::new(self, understood, hold, missed).run().await,
-            Err(denied) => Box::pin(self.deny(*denied, understood, missed.lookup)).await,
+            Ok(hold) => Ok(Attempts::new(self, understood, hold, missed)),
+            Err(denied) => Err(Box::pin(self.deny(*denied, understood, missed.lookup)).await),
         }
     }
 
@@ -157,7 +168,10 @@ impl Exchange<'_> {
     ) -> Served {
         let Some(mut kept) = cache::answer(found, understood.facts.as_ref()) else {
             let lookup = cache::lookup(policy, CacheResult::Error);
-            return Box::pin(self.call(understood, Missed::only(lookup))).await;
+            return match self.begin(understood, Missed::only(lookup)).await {
+                Ok(attempts) => Box::pin(attempts.run()).await,
+                Err(denied) => denied,
+            };
         };
         let hold = self.standing(&understood.caller, Some(&understood.admitted));
         kept.fields.extend(hold.await.fields());

@@ -8,11 +8,35 @@ use filters::route::Shape;
 use filters::tokens;
 use filters::usage::Usage;
 
+use super::Understood;
 use super::relay::Relayed;
+use crate::config::plan::Plan;
 use crate::context::Source;
 
 /// More text than this is counted on a thread of its own. Bytes.
 const INLINE_MAX_BYTES: usize = 16 << 10;
+
+/// Of a longer body only what counting needs is kept once it can't be sent again. Bytes.
+const KEPT_MAX_BYTES: usize = 64 << 10;
+
+impl Understood<'_> {
+    /// The body won't be sent again: what nobody needs of it is let go, since the answer may take minutes.
+    pub(super) fn let_go(&mut self, plan: &Plan) {
+        let body = &mut self.body;
+        if body.bytes.len() <= KEPT_MAX_BYTES || plan.message_log.is_some() {
+            return;
+        }
+        let kept = match self.caller.shape {
+            Shape::Other => Some(Vec::new()),
+            Shape::Chat | Shape::Completions | Shape::Embeddings | Shape::Responses => {
+                tokens::abridged(&body.bytes)
+            }
+        };
+        if let Some(kept) = kept {
+            body.shorten(kept);
+        }
+    }
+}
 
 /// Prompt and completion tokens by the tokenizer, and how far they are to be believed; `None` for calls that aren't
 /// understood.

@@ -224,7 +224,7 @@ impl Relay<'_> {
         .await
     }
 
-    async fn send_head(&mut self, framing: Framing) -> Result<(), Relayed> {
+    async fn send_head(&mut self, framing: Framing) -> Result<(), ()> {
         let version = self.session.request().version;
         let answer = respond::taken(&mut self.answer);
         let head = respond::head(answer, self.hold.fields(), framing, version);
@@ -235,7 +235,7 @@ impl Relay<'_> {
             self.session.close();
         }
         let sent = self.session.write_head(head).await;
-        sent.map_err(|_| Relayed::new(End::ClientGone))
+        sent.map_err(|_| ())
     }
 
     async fn send(&mut self, bytes: Bytes) -> Result<(), ()> {
@@ -267,9 +267,11 @@ impl Relay<'_> {
         }
     }
 
-    fn stream(&self) -> Stream {
+    /// Passed on from step to step, and to a task.
+    fn stream(&self) -> Box<Stream> {
         let own_end = respond::own_end(&self.answer, self.shape);
-        let mut stream = Stream::new(self.shape, own_end, self.keeps_usage_chunk);
+        let stream = Stream::new(self.shape, own_end, self.keeps_usage_chunk);
+        let mut stream = Box::new(stream);
         if let Some(keeping) = &self.keeping
             && respond::may_be_kept(self.answer.status)
         {
@@ -289,21 +291,19 @@ impl Relay<'_> {
     async fn events(&mut self) -> Relayed {
         let begun = self.begun.take();
         let begun = begun.unwrap_or_else(|| Begun::nothing(self.stream()));
-        if let Err(relayed) = self.send_head(Framing::Unknown).await {
-            return relayed;
+        if self.send_head(Framing::Unknown).await.is_err() {
+            return Relayed::new(End::ClientGone);
         }
-        let (stream, held, over) = begun.into_parts();
-        let mut stream = Box::new(stream);
+        let (mut stream, held, over) = begun.into_parts();
         self.learn(stream.id());
         if self.send(held).await.is_err() {
-            return self.left(*stream).await;
+            return self.left(stream).await;
         }
         stream.passed_on();
         let (stream, over, cut) = match over {
             Some(over) => (stream, over, Failure::Reset),
             None => self.follow(stream).await,
         };
-        let stream = *stream;
         match over {
             Over::Gone => self.left(stream).await,
             Over::Gateway => self.break_off(stream, BrokenBy::Gateway).await,
@@ -352,7 +352,7 @@ impl Relay<'_> {
     }
 
     /// The caller left. If it had all that it wanted, the usage that follows is still read, for a moment.
-    async fn left(&mut self, mut stream: Stream) -> Relayed {
+    async fn left(&mut self, mut stream: Box<Stream>) -> Relayed {
         if stream.lacks_only_usage() {
             let read = async {
                 while let Came::Chunk(chunk) = self.upstream.next().await {
@@ -365,7 +365,7 @@ impl Relay<'_> {
         stream.into_relayed(End::ClientGone)
     }
 
-    async fn end_stream(&mut self, rest: Bytes, mut stream: Stream) -> Relayed {
+    async fn end_stream(&mut self, rest: Bytes, mut stream: Box<Stream>) -> Relayed {
         self.keep(stream.gathered()).await;
         let end = match self.send(rest).await {
             Ok(()) => self.finish().await,
@@ -376,7 +376,7 @@ impl Relay<'_> {
 
     /// The caller gets an error event and a proper end of the body, so that its SDK raises instead of hanging. Inside an
     /// event that is partly sent nothing can be said: there the connection is closed.
-    async fn break_off(&mut self, stream: Stream, by: BrokenBy) -> Relayed {
+    async fn break_off(&mut self, stream: Box<Stream>, by: BrokenBy) -> Relayed {
         let mute = stream.is_inside_unread();
         let event = respond::broken_stream_event(self.shape, by);
         let told = !mute && self.send(event).await.is_ok() && self.finish().await == End::Complete;

@@ -20,8 +20,8 @@ const TAIL_BYTES: usize = 16 << 10;
 
 impl Relay<'_> {
     pub(super) async fn bodyless(&mut self) -> Relayed {
-        if let Err(relayed) = self.send_head(Framing::Bodyless).await {
-            return relayed;
+        if self.send_head(Framing::Bodyless).await.is_err() {
+            return Relayed::new(End::ClientGone);
         }
         let drained = matches!(self.upstream.next().await, Came::Over(Over::End));
         let mut relayed = Relayed::new(self.finish().await);
@@ -86,7 +86,7 @@ impl Relay<'_> {
             self.keep(Some(Made::Whole(body.clone()))).await;
         }
         let mut relayed = match self.send_head(Framing::Length(body.len())).await {
-            Err(relayed) => relayed,
+            Err(()) => Relayed::new(End::ClientGone),
             Ok(()) => match self.session.write_body(body.clone(), true).await {
                 Ok(()) => Relayed::new(End::Complete),
                 Err(_) => Relayed::new(End::ClientGone),
@@ -102,8 +102,8 @@ impl Relay<'_> {
     /// Bytes as they come, beginning with what was read already. Usage is looked for at the end.
     pub(super) async fn untouched(&mut self, begun: Bytes) -> Relayed {
         self.learn(answer::read_id(&begun).as_deref());
-        if let Err(relayed) = self.send_head(Framing::AsStated).await {
-            return relayed;
+        if self.send_head(Framing::AsStated).await.is_err() {
+            return Relayed::new(End::ClientGone);
         }
         let mut tail = BytesMut::new();
         let mut chunk = begun;

@@ -24,7 +24,7 @@ const HELD_MAX: Duration = Duration::from_millis(250);
 
 /// A stream that has begun, of which nothing has gone out.
 pub struct Begun {
-    stream: Stream,
+    stream: Box<Stream>,
     held: BytesMut,
     over: Option<Over>,
 }
@@ -94,7 +94,7 @@ impl Relay<'_> {
 
 impl Begun {
     /// A stream of which nothing has been read.
-    pub(super) fn nothing(stream: Stream) -> Self {
+    pub(super) fn nothing(stream: Box<Stream>) -> Self {
         Begun {
             stream,
             held: BytesMut::new(),
@@ -103,7 +103,7 @@ impl Begun {
     }
 
     /// The stream, what was held of it, and whether more comes.
-    pub(super) fn into_parts(self) -> (Stream, Bytes, Option<Over>) {
+    pub(super) fn into_parts(self) -> (Box<Stream>, Bytes, Option<Over>) {
         (self.stream, self.held.freeze(), self.over)
     }
 
@@ -166,7 +166,8 @@ mod tests {
     const ROLE: &str = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
 
     fn begun() -> Begun {
-        Begun::nothing(Stream::new(Shape::Chat, OwnEnd::Expected, false))
+        let stream = Stream::new(Shape::Chat, OwnEnd::Expected, false);
+        Begun::nothing(Box::new(stream))
     }
 
     fn chunk(text: &str) -> Next {
