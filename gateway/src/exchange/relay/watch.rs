@@ -71,12 +71,17 @@ where
     where
         L: FnOnce(&mut Context<'_>) -> (Poll<()>, Wakes),
     {
-        if !self.task.will_wake(context.waker()) {
-            self.task.clone_from(context.waker());
-            self.bell.task.register(context.waker());
-        }
         let is_rung = self.bell.is_rung.load(Ordering::Relaxed)
             && self.bell.is_rung.swap(false, Ordering::AcqRel);
+        // Whoever rang took the task's waker.
+        if is_rung || !self.task.will_wake(context.waker()) {
+            self.task.clone_from(context.waker());
+            self.bell.task.register(context.waker());
+            if self.bell.is_rung.load(Ordering::Acquire) {
+                // Rung in between, when there was nobody to wake.
+                context.waker().wake_by_ref();
+            }
+        }
         if !is_rung {
             return Poll::Pending;
         }
@@ -92,5 +97,42 @@ where
             .as_mut()
             .poll(&mut ringing)
             .map(|()| Ended::Stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn whatever_is_looked_at_wakes_the_task_each_time() {
+        let cut = pin!(std::future::pending());
+        let mut watch = Watch::new(cut);
+        for _task in 0..2 {
+            let woken = Arc::new(Woken::default());
+            let task = Waker::from(woken.clone());
+            for times in 1..4 {
+                let mut bell = None;
+                let polled = watch.poll(&mut Context::from_waker(&task), |ringing| {
+                    bell = Some(ringing.waker().clone());
+                    (Poll::Pending, Wakes::Always)
+                });
+                assert_eq!(polled, Poll::Pending);
+                bell.expect("it was rung").wake_by_ref();
+                assert_eq!(woken.0.load(Ordering::Relaxed), times);
+            }
+        }
     }
 }
