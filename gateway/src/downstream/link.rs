@@ -186,9 +186,14 @@ impl Link {
         let Some(out) = &mut self.out else {
             return Poll::Ready(Ok(()));
         };
+        let before = out.sent;
         let written = match out.poll_write(&mut self.stream, &self.held, context) {
             Poll::Ready(written) => written.or_err(ErrorType::WriteError, "answering a caller"),
             Poll::Pending => {
+                if out.sent > before {
+                    // It has taken something: it is slow, and not gone.
+                    self.stalled = None;
+                }
                 let timeout = self.write_timeout;
                 let stalled = self
                     .stalled
@@ -282,6 +287,21 @@ mod tests {
         assert_eq!(*error.etype(), ErrorType::WriteTimedout);
         // What would follow isn't where it belongs.
         assert!(link.put(body, false).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_takes_a_little_now_and_then_gets_all_of_it() {
+        let (mut link, mut caller) = answering(4);
+        link.set_write_timeout(Duration::from_secs(60));
+        let written = link.write_body(Bytes::from(vec![b'x'; 100]), false);
+        let taken = async {
+            let mut taken = 0;
+            while taken < 106 {
+                tokio::time::sleep(Duration::from_secs(40)).await;
+                taken += caller.read(&mut [0; 4]).await.unwrap();
+            }
+        };
+        tokio::join!(written, taken).0.unwrap();
     }
 
     #[tokio::test]
