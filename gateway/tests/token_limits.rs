@@ -517,8 +517,12 @@ async fn the_model_that_answers_decides_how_the_next_prompt_is_counted() {
         simulator.set(named.clone());
         let call = CALL.replace("gpt-4o", name);
         assert_eq!(chat(&gateway, TEAM_A, &call).status, 200);
-        assert_eq!(estimated(name), by_its_name, "{name}");
+        // It is learned when its caller has it.
+        wait_until("the model is learned", || {
+            (estimated(name) == by_its_name).then_some(())
+        });
     }
+    gateway.wait_for_log("unknown model");
     let log = gateway.log();
     assert_eq!(log.matches("unknown model").count(), 1, "{log}");
 }
