@@ -31,7 +31,9 @@ fuzz_target!(|text: &str| {
                 let sent = upstream(&call, &target).path_and_query;
                 let path = sent.split('?').next().unwrap_or("");
                 assert!(path.starts_with("/base"), "{sent:?}");
-                let odd = path.split('/').any(|part| part == "." || part == "..");
+                // The name of a model may hold a slash that is escaped, which some servers take for one.
+                let plain = path.to_ascii_lowercase().replace("%2f", "/");
+                let odd = plain.split('/').any(|part| matches!(part, "." | ".." | "%2e" | "%2e%2e"));
                 assert!(!odd && !path.contains(['\r', '\n', ' ', '\\']), "{sent:?}");
             }
         }
