@@ -98,6 +98,7 @@ impl ProxyHttp for Gateway {
         let carried = ctx.carried.as_mut().ok_or_else(not_carried)?;
         carried.answered(&self.state, head)?;
         respond::mark(head, ctx.arrival.request_id);
+        respond::speak_own_version(head);
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 #[path = "support/support.rs"]
 mod support;
 
-use std::io::{BufReader, Write};
+use std::io::{BufReader, Read, Write};
 
 use load_tests::simulator::{Handle, Options, Simulator};
 use sha2::{Digest, Sha256};
@@ -72,6 +72,25 @@ fn a_file_that_waits_to_be_asked_for_is_asked_for() {
     let received = backend.received();
     assert_eq!(received[0].header("expect"), None);
     assert!(received[0].body == body);
+}
+
+#[test]
+fn an_answer_in_an_older_version_is_passed_on_in_ours() {
+    let backend = Backend::start(|_, stream| {
+        stream.write_all(b"HTTP/1.0 200 OK\r\ncontent-type: text/plain\r\n\r\nstored")?;
+        Ok(After::Close)
+    });
+    let gateway = gateway(&backend);
+    let body = form();
+    let mut stream = http::connect(&gateway.url["http://".len()..]).unwrap();
+    let length = body.len();
+    write!(stream, "POST /v1/files HTTP/1.1\r\nhost: a\r\nconnection: close\r\napi-key: {KEY}\r\ncontent-length: {length}\r\n\r\n").unwrap();
+    stream.write_all(&body).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    // In chunks, which an older version doesn't know.
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    assert!(text.ends_with("\r\n\r\n6\r\nstored\r\n0\r\n\r\n"), "{text}");
 }
 
 #[test]

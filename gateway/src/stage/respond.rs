@@ -175,7 +175,7 @@ pub enum Framing {
 
 /// Gives an answer the id of its line in the usage log, unless its backend gave it one.
 pub fn mark(answer: &mut ResponseHeader, request_id: u128) {
-    if !answer.headers.contains_key(&REQUEST_ID) {
+    if !answer.headers.contains_key(&REQUEST_ID) && !is_interim(answer.status) {
         let mut id = [0; 32];
         for (at, digit) in id.iter_mut().rev().enumerate() {
             *digit = b"0123456789abcdef"[(request_id >> (4 * at)) as usize & 15];
@@ -184,6 +184,13 @@ pub fn mark(answer: &mut ResponseHeader, request_id: u128) {
             // A name and a value that are ready can't be refused.
             let _ = answer.insert_header(REQUEST_ID, id);
         }
+    }
+}
+
+/// Gives an answer that Pingora passes on the version that is spoken here; its framing is that version's already.
+pub fn speak_own_version(answer: &mut ResponseHeader) {
+    if answer.version < Version::HTTP_11 {
+        answer.set_version(Version::HTTP_11);
     }
 }
 
