@@ -179,7 +179,11 @@ impl Http1 {
             if self.framing == Framing::Over {
                 return Poll::Ready(Ok(None));
             }
-            if ready!(self.poll_more(context))? == 0 {
+            let more = self.poll_more(context);
+            if more.is_pending() {
+                self.keep_little_room();
+            }
+            if ready!(more)? == 0 {
                 self.keeps_alive = false;
                 if self.framing == Framing::UntilClose {
                     self.framing = Framing::Over;
@@ -212,7 +216,6 @@ impl Http1 {
         let read = match read {
             Poll::Ready(read) => read.or_err(ErrorType::ReadError, "reading an answer")?,
             Poll::Pending => {
-                self.keep_little_room();
                 ready!(self.silence.poll_over(context));
                 return Poll::Ready(Error::e_explain(
                     ErrorType::ReadTimedout,
@@ -229,7 +232,7 @@ impl Http1 {
         Poll::Ready(Ok(read))
     }
 
-    /// While nothing comes, no more room is held than events need that come one by one.
+    /// While a body pauses, no more room is held than events need that come one by one.
     fn keep_little_room(&mut self) {
         if self.read.is_empty() && self.room > EVENTS_ROOM_BYTES {
             self.read = BytesMut::new();
