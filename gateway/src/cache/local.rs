@@ -78,12 +78,13 @@ impl Local {
 
     /// The answer to an exact repeat.
     pub fn find_exact(&self, now: Time, exact: &Digest) -> Option<Found> {
-        let index = self.index.read();
-        let (_, held) = index.find_exact(now, exact)?;
-        Some(Found {
-            kept: held.kept.clone(),
-            distance: 0.0,
-        })
+        repeated(&self.index.read(), now, exact)
+    }
+
+    /// The same, where nobody has to be waited for: it takes as long whatever is kept. `None`: somebody has the store to
+    /// himself.
+    pub fn find_exact_at_once(&self, now: Time, exact: &Digest) -> Option<Option<Found>> {
+        Some(repeated(&*self.index.try_read()?, now, exact))
     }
 
     /// The nearest answer that the guard lets pass.
@@ -161,6 +162,14 @@ impl Gone<'_> {
             Gone::All => true,
         }
     }
+}
+
+fn repeated(index: &Index<Held>, now: Time, exact: &Digest) -> Option<Found> {
+    let (_, held) = index.find_exact(now, exact)?;
+    Some(Found {
+        kept: held.kept.clone(),
+        distance: 0.0,
+    })
 }
 
 /// What an answer takes in memory, beside its vector and the tables around it.
@@ -263,6 +272,11 @@ mod tests {
         keep(&store, at(1), "two", &[1.0, 0.0, 0.0], 2);
         let exact = prompt("two", "team-a").exact;
         assert_eq!(store.find_exact(at(1), &exact).unwrap().kept.id, 2);
+        let at_once = store.find_exact_at_once(at(1), &exact);
+        assert_eq!(at_once.unwrap().unwrap().kept.id, 2);
+        let changing = store.index.write();
+        assert!(store.find_exact_at_once(at(1), &exact).is_none());
+        drop(changing);
         assert_eq!(near(&store, at(1), "one", "team-a"), Some(1));
         // The model was changed for good, and what it made before is over.
         assert!(store.compares(at(11), 3));

@@ -45,6 +45,9 @@ impl Store {
         match self {
             Store::Local(local) => {
                 let exact = prompt.exact;
+                if let Some(found) = local.find_exact_at_once(clock::now().time(), &exact) {
+                    return Ok(found);
+                }
                 let find = move |local: &Local| local.find_exact(clock::now().time(), &exact);
                 local.with(find).await.ok_or(StoreError::Unavailable)
             }
