@@ -188,19 +188,27 @@ impl Report {
         read: fn(&Times) -> &Vec<u32>,
         share: f64,
     ) -> Option<f64> {
-        let all = |side: fn(&Round) -> &Times| -> Vec<u32> {
-            let rounds = self.of(workload, who);
-            rounds
-                .flat_map(|round| read(side(round)))
-                .copied()
-                .collect()
+        let of = |side: fn(&Round) -> &Times| {
+            self.together(workload, who, |round| read(side(round)), share)
         };
-        let through = percentile(all(|round| &round.through), share)?;
+        let through = of(|round| &round.through)?;
         let is_compared = who != Contestant::Direct && workload != Workload::Refused;
         match is_compared {
-            true => Some(through - percentile(all(|round| &round.direct), share)?),
+            true => Some(through - of(|round| &round.direct)?),
             false => Some(through),
         }
+    }
+
+    /// A percentile of all rounds together.
+    fn together(
+        &self,
+        workload: Workload,
+        who: Contestant,
+        read: impl Fn(&Round) -> &Vec<u32>,
+        share: f64,
+    ) -> Option<f64> {
+        let values = self.of(workload, who).flat_map(read).copied();
+        percentile(values.collect(), share)
     }
 }
 

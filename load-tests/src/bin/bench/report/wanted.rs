@@ -3,9 +3,8 @@
 //! Memory hardly depends on what else the machine does. Latency does: where the direct call itself was slow, no verdict.
 
 use crate::contestant::Contestant;
-use crate::measure::{Round, Times};
+use crate::measure::Times;
 use crate::report::Report;
-use crate::report::spread::percentile;
 use crate::workload::Workload;
 
 /// Of `tollgate-on`.
@@ -42,20 +41,20 @@ impl Report {
                 }
             }
         }
-        let median = |side: fn(&Round) -> &Times| self.together(US, side, 0.5);
-        let sides = (
-            median(|round| &round.through),
-            median(|round| &round.direct),
+        let chat = Workload::Chat;
+        let medians = (
+            self.together(chat, US, |round| &round.through.latencies, 0.5),
+            self.together(chat, US, |round| &round.direct.latencies, 0.5),
         );
         for (what, (through, direct), most) in [
             (
                 "us added to a 2 KB chat at half load, p50",
-                sides,
+                medians,
                 MEDIAN_US,
             ),
             (
                 "us added to a 2 KB chat at half load, p99 of a quarter second",
-                self.typical_p99(Workload::Chat, US),
+                self.typical_p99(chat, US),
                 P99_US,
             ),
         ] {
@@ -72,15 +71,6 @@ impl Report {
             lines.insert(0, format!("{}:", US.name()));
         }
         lines
-    }
-}
-
-impl Report {
-    /// A percentile of this one's chats, all rounds together.
-    fn together(&self, who: Contestant, side: fn(&Round) -> &Times, share: f64) -> Option<f64> {
-        let rounds = self.of(Workload::Chat, who).map(side);
-        let all = rounds.flat_map(|times| times.latencies.iter().copied());
-        percentile(all.collect(), share)
     }
 }
 
