@@ -5,13 +5,15 @@
 
 use std::time::Duration;
 
-use crate::body;
-use crate::downstream::{Downstream, Patience};
 use bytes::Bytes;
 use filters::refusal::Refusal;
 use http::header::{self, HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
+
+use crate::body;
+use crate::context::hexadecimal;
+use crate::downstream::{Downstream, Patience};
 
 /// A caller that still sends its body gets this long until the answer is written all the same. A body that
 /// ends by then leaves a connection that can be used again.
@@ -166,7 +168,7 @@ pub async fn unreadable(
     let mut head = ResponseHeader::build(status, Some(6))?;
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
-    head.insert_header("x-request-id", format!("{request_id:032x}"))?;
+    head.insert_header("x-request-id", hexadecimal(request_id))?;
     if why == Unreadable::Tunnel {
         head.insert_header(header::ALLOW, ALLOWED)?;
     }
@@ -204,7 +206,7 @@ pub async fn refuse(
     }
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
-    head.insert_header("x-request-id", format!("{request_id:032x}"))?;
+    head.insert_header("x-request-id", hexadecimal(request_id))?;
     if let Some(challenge) = challenge(refusal) {
         head.insert_header(header::WWW_AUTHENTICATE, challenge)?;
     }
@@ -284,7 +286,7 @@ pub async fn kept(
     let mut head = ResponseHeader::build(OK, Some(3 + kept.fields.len()))?;
     head.insert_header(header::CONTENT_TYPE, kept.content_type)?;
     head.insert_header(header::CONTENT_LENGTH, kept.body.len())?;
-    head.insert_header("x-request-id", format!("{request_id:032x}"))?;
+    head.insert_header("x-request-id", hexadecimal(request_id))?;
     for (name, value) in kept.fields {
         head.insert_header(name, value)?;
     }

@@ -37,7 +37,6 @@ pub enum Came {
 /// A caller's connection.
 pub struct Http1 {
     link: Link,
-    write_timeout: Duration,
     /// The head as it came, to be given back.
     raw: Bytes,
     request: RequestHeader,
@@ -57,7 +56,6 @@ impl Http1 {
             peer,
             is_secure: stream.get_ssl_digest().is_some(),
             link: Link::new(stream, read),
-            write_timeout: Duration::MAX,
             raw: Bytes::new(),
             request: nothing(),
             unread_body_bytes: 0,
@@ -130,8 +128,7 @@ impl Http1 {
 
     /// How long a write waits for the caller to take it.
     pub fn set_write_timeout(&mut self, timeout: Duration) {
-        self.write_timeout = timeout;
-        self.link.set_write_timeout(timeout);
+        self.link.write_timeout = timeout;
     }
 
     /// Reads the whole body. It isn't copied if it came with the head.
@@ -221,7 +218,7 @@ impl Http1 {
             return true;
         }
         // Whoever isn't there any more can't be told.
-        let _gone = within(self.write_timeout, self.link.stream.shutdown()).await;
+        let _gone = within(self.link.write_timeout, self.link.stream.shutdown()).await;
         false
     }
 }

@@ -41,7 +41,8 @@ pub struct Link {
     out: Option<Out>,
     /// Runs while the caller takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
-    write_timeout: Duration,
+    /// How long a write waits for the caller to take something.
+    pub write_timeout: Duration,
 }
 
 /// Some of an answer's body on its way, after what is held.
@@ -69,11 +70,6 @@ impl Link {
     /// In the place of one that was lent: nothing comes of it, and nothing can be written.
     pub fn nowhere() -> Self {
         Link::new(wire::nowhere(), BytesMut::new())
-    }
-
-    /// How long a write waits for the caller to take it.
-    pub fn set_write_timeout(&mut self, timeout: Duration) {
-        self.write_timeout = timeout;
     }
 
     /// What is written from now on may leave with what follows it.
@@ -281,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn a_caller_that_takes_nothing_is_waited_for_as_long_as_was_said() {
         let (mut link, _caller) = answering(4);
-        link.set_write_timeout(Duration::from_millis(20));
+        link.write_timeout = Duration::from_millis(20);
         let body = Bytes::from_static(b"more than four");
         let error = link.write_body(body.clone(), false).await.unwrap_err();
         assert_eq!(*error.etype(), ErrorType::WriteTimedout);
@@ -292,7 +288,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_takes_a_little_now_and_then_gets_all_of_it() {
         let (mut link, mut caller) = answering(4);
-        link.set_write_timeout(Duration::from_secs(60));
+        link.write_timeout = Duration::from_secs(60);
         let written = link.write_body(Bytes::from(vec![b'x'; 100]), false);
         let taken = async {
             let mut taken = 0;

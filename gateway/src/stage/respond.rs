@@ -17,6 +17,7 @@ use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
 use crate::config::plan::Auth;
+use crate::context::hexadecimal;
 use crate::reply;
 use crate::upstream::headers::{self, HeaderView};
 
@@ -175,15 +176,10 @@ pub enum Framing {
 
 /// Gives an answer the id of its line in the usage log, unless its backend gave it one.
 pub fn mark(answer: &mut ResponseHeader, request_id: u128) {
-    if !answer.headers.contains_key(&REQUEST_ID) && !is_interim(answer.status) {
-        let mut id = [0; 32];
-        for (at, digit) in id.iter_mut().rev().enumerate() {
-            *digit = b"0123456789abcdef"[(request_id >> (4 * at)) as usize & 15];
-        }
-        if let Ok(id) = HeaderValue::from_bytes(&id) {
-            // A name and a value that are ready can't be refused.
-            let _ = answer.insert_header(REQUEST_ID, id);
-        }
+    let is_named = answer.headers.contains_key(&REQUEST_ID);
+    if !is_named && !is_interim(answer.status) {
+        // A name and a value that are ready can't be refused.
+        let _ = answer.insert_header(REQUEST_ID, hexadecimal(request_id));
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use filters::record::{self, Asked, Served, Who};
 
 use crate::clock;
-use crate::context::{Arrival, Caller, Record};
+use crate::context::{Arrival, Caller, Record, hexadecimal};
 
 /// No semantic cache was asked.
 const NO_CACHE: &str = "none";
@@ -75,25 +75,6 @@ fn served(record: &Record) -> Served<'_> {
     }
 }
 
-/// As `{:032x}` writes it.
-fn hexadecimal(id: u128) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |place: u32| char::from(DIGITS[(id >> (place * 4)) as usize & 15]);
-    (0..32).rev().map(digit).collect()
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_written_with_all_its_digits() {
-        for id in [0, 0x0123_4567_89ab_cdef_u128 << 64 | 0xf0, u128::MAX] {
-            assert_eq!(hexadecimal(id), format!("{id:032x}"));
-        }
-    }
 }
